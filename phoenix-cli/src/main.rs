@@ -1,0 +1,2 @@
+//! The `phoenix` command.
+fn main() {}

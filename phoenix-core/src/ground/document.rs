@@ -1,0 +1,1 @@
+//! A YAML (or JSON) document as a tree that keeps positions.

@@ -1,0 +1,12 @@
+//! What every room stands on: deadlines, secret bytes and their fingerprints, private files.
+//!
+//! Nothing here knows of Proxmox, Docker, certificates or sites.
+
+mod deadline;
+pub mod document;
+mod files;
+mod secret;
+
+pub use deadline::{Deadline, Elapsed};
+pub use files::{create_private_directory, read_optional, write_atomic};
+pub use secret::{Fingerprint, FingerprintKey, SecretBytes};
