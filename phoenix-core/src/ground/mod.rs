@@ -5,8 +5,13 @@
 mod deadline;
 pub mod document;
 mod files;
+mod https;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod secret;
 
 pub use deadline::{Deadline, Elapsed};
 pub use files::{create_private_directory, read_optional, write_atomic};
+pub(crate) use https::{Delivery, delivery, require_https};
+pub use https::{FingerprintMismatch, Trust, TrustError, UntrustedServer};
 pub use secret::{Fingerprint, FingerprintKey, SecretBytes};
