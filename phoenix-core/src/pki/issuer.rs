@@ -1,0 +1,127 @@
+//! What answers a certificate request.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use super::bundle::{Bundle, BundleError, CheckError};
+use super::key::KeyError;
+use super::request::CertificateRequest;
+use super::times::{exactly, show};
+use crate::ground::{Deadline, Elapsed};
+
+/// Something that issues certificates below one root.
+#[async_trait]
+pub trait Issuer: fmt::Debug + Send + Sync {
+    /// Issues a certificate with a fresh key, and checks that what came is what was asked for.
+    ///
+    /// Issuing again is harmless, but every call makes another certificate.
+    ///
+    /// # Errors
+    /// [`IssueError`]; no certificate is to be used then.
+    async fn issue(
+        &self,
+        request: &CertificateRequest,
+        deadline: Deadline,
+    ) -> Result<Bundle, IssueError>;
+
+    /// Who issues: a bundle from another issuer is renewed.
+    fn identity(&self) -> &IssuerIdentity;
+
+    /// The root's certificate as PEM.
+    fn root_pem(&self) -> &str;
+
+    /// The last second that a certificate issued now could be valid; `None` when that is not
+    /// known beforehand.
+    fn latest_not_after(&self) -> Option<OffsetDateTime>;
+}
+
+/// Who issues certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IssuerIdentity {
+    /// The name of the issuing certificate, readable.
+    pub name: String,
+    /// The SHA-256 of the root's DER.
+    pub root: [u8; 32],
+    /// The identifiers of the keys that sign leaves; empty when any below the root will do.
+    pub key_ids: Vec<Vec<u8>>,
+}
+
+impl IssuerIdentity {
+    /// Whether `bundle` claims to come from this issuer. Says nothing about signatures.
+    #[must_use]
+    pub fn issued(&self, bundle: &Bundle) -> bool {
+        let leaf = bundle.leaf();
+        self.root == bundle.root().fingerprint
+            && (self.key_ids.is_empty()
+                || leaf
+                    .authority_key_id
+                    .as_ref()
+                    .is_some_and(|id| self.key_ids.contains(id)))
+    }
+}
+
+impl fmt::Display for IssuerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} (root SHA-256 {}…)",
+            self.name,
+            hex::encode(&self.root[..8])
+        )
+    }
+}
+
+/// Why no certificate was issued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The certificate would outlive the CA that signs it.
+    #[error(
+        "a lifetime of {} ends on {}, but the CA's own certificate ends on {}",
+        exactly(*.lifetime), show(.wanted), show(.latest)
+    )]
+    LifetimeExceedsCa {
+        /// The lifetime that was asked for.
+        lifetime: Duration,
+        /// When the certificate would end.
+        wanted: OffsetDateTime,
+        /// When the CA's certificate ends.
+        latest: OffsetDateTime,
+    },
+    /// The CA's own certificate is not valid at this time.
+    #[error("the CA's certificate is valid from {} to {}, and it is {}",
+        show(.not_before), show(.not_after), show(.now))]
+    CaNotValidNow {
+        /// The beginning of its validity.
+        not_before: OffsetDateTime,
+        /// The end of its validity.
+        not_after: OffsetDateTime,
+        /// The time of asking.
+        now: OffsetDateTime,
+    },
+    /// No key could be made.
+    #[error("no key for the certificate")]
+    Key(#[source] KeyError),
+    /// The operating system gives no randomness.
+    #[error("no randomness for a serial number")]
+    Randomness,
+    /// The library that encodes and signs certificates refused.
+    #[error("the certificate could not be signed")]
+    Sign(#[source] rcgen::Error),
+    /// What was issued cannot be read.
+    #[error("the issued certificate cannot be read")]
+    Unreadable(#[source] BundleError),
+    /// What was issued is not what was asked for.
+    #[error("the issued certificate is not what was asked for")]
+    Unfit(#[source] CheckError),
+    /// The deadline passed first.
+    #[error("no certificate was issued in time")]
+    Elapsed(#[from] Elapsed),
+    /// The task that made the key and signed was cancelled.
+    #[error("issuing was cancelled")]
+    Cancelled,
+}

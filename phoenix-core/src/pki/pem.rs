@@ -1,0 +1,173 @@
+//! The textual encoding of keys and certificates (RFC 7468), read and written.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::{PemObject, SectionKind};
+use zeroize::Zeroizing;
+
+use crate::ground::SecretBytes;
+
+/// Octets that become one line of 64 characters.
+const LINE: usize = 48;
+
+/// Why a text is not the PEM that was expected. Never quotes the text, which may hold a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PemError {
+    /// A section has no end, a wrong label or is not base64.
+    #[error("malformed PEM")]
+    Malformed,
+    /// There is no certificate in it.
+    #[error("no PEM certificate")]
+    NoCertificate,
+    /// There is no private key in it.
+    #[error("no PEM private key")]
+    NoKey,
+    /// There is more than one private key in it.
+    #[error("more than one PEM private key")]
+    SeveralKeys,
+    /// There is an encrypted private key in it.
+    #[error("an encrypted private key, which is not supported")]
+    EncryptedKey,
+}
+
+/// `der` as a PEM section.
+pub(super) fn encode(label: &str, der: &[u8]) -> SecretBytes {
+    let mut line = Zeroizing::new([0; 64]);
+    let mut text = Vec::with_capacity(2 * (label.len() + 20) + der.len() * 3 / 2 + 64);
+    text.extend_from_slice(format!("-----BEGIN {label}-----\n").as_bytes());
+    for chunk in der.chunks(LINE) {
+        // 48 octets are 64 characters, so the line always fits.
+        let length = STANDARD.encode_slice(chunk, &mut *line).unwrap_or_default();
+        text.extend_from_slice(&line[..length]);
+        text.push(b'\n');
+    }
+    text.extend_from_slice(format!("-----END {label}-----\n").as_bytes());
+    SecretBytes::new(text)
+}
+
+/// A certificate as a PEM section.
+pub(super) fn encode_certificate(der: &[u8]) -> String {
+    String::from_utf8_lossy(encode("CERTIFICATE", der).expose()).into_owned()
+}
+
+/// What a PEM text holds.
+struct Sections {
+    /// Certificates in their order.
+    certificates: Vec<CertificateDer<'static>>,
+    /// PKCS#8 private keys in their order.
+    keys: Vec<SecretBytes>,
+}
+
+/// The PKCS#8 keys and certificates in `text`; other sections are passed over.
+fn sections(text: &[u8]) -> Result<Sections, PemError> {
+    let mut sections = Sections {
+        certificates: Vec::new(),
+        keys: Vec::new(),
+    };
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+        let (kind, der) = section.map_err(|_| PemError::Malformed)?;
+        match kind {
+            SectionKind::Certificate => sections.certificates.push(der.into()),
+            SectionKind::PrivateKey => sections.keys.push(SecretBytes::new(der)),
+            // So that it is wiped although it is not wanted.
+            SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
+                drop(SecretBytes::new(der));
+            }
+            _ => {}
+        }
+    }
+    Ok(sections)
+}
+
+/// The certificates in `text`, at least one.
+pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let certificates = sections(text)?.certificates;
+    if certificates.is_empty() {
+        return Err(PemError::NoCertificate);
+    }
+    Ok(certificates)
+}
+
+/// The one private key (PKCS#8, as DER) in `text`.
+pub(super) fn key(text: &[u8]) -> Result<SecretBytes, PemError> {
+    one_key(sections(text)?.keys, text)
+}
+
+/// The one private key and the certificates, at least one, in `text`.
+pub(super) fn key_and_certificates(
+    text: &[u8],
+) -> Result<(SecretBytes, Vec<CertificateDer<'static>>), PemError> {
+    let Sections { certificates, keys } = sections(text)?;
+    let key = one_key(keys, text)?;
+    if certificates.is_empty() {
+        return Err(PemError::NoCertificate);
+    }
+    Ok((key, certificates))
+}
+
+fn one_key(mut keys: Vec<SecretBytes>, text: &[u8]) -> Result<SecretBytes, PemError> {
+    match (keys.pop(), keys.is_empty()) {
+        (Some(key), true) => Ok(key),
+        (Some(_), false) => Err(PemError::SeveralKeys),
+        (None, _) => {
+            const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
+            let encrypted = text
+                .windows(ENCRYPTED.len())
+                .any(|window| window == ENCRYPTED);
+            Err(if encrypted {
+                PemError::EncryptedKey
+            } else {
+                PemError::NoKey
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(der in prop::collection::vec(any::<u8>(), 1..300)) {
+            let text = encode("PRIVATE KEY", &der);
+            let shown = text.expose_str().expect("ASCII").to_owned();
+            prop_assert!(shown.lines().all(|line| line.len() <= 64));
+            prop_assert!(shown.ends_with("-----END PRIVATE KEY-----\n"));
+            prop_assert_eq!(key(text.expose()), Ok(SecretBytes::new(der.clone())));
+            let certificate = encode_certificate(&der);
+            prop_assert_eq!(
+                certificates(certificate.as_bytes()),
+                Ok(vec![CertificateDer::from(der)])
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_doubled_is_told_apart() {
+        let text = |label| encode(label, b"content").expose().to_vec();
+        assert_eq!(key(b""), Err(PemError::NoKey));
+        assert_eq!(key(&text("EC PRIVATE KEY")), Err(PemError::NoKey));
+        assert_eq!(
+            key(&text("ENCRYPTED PRIVATE KEY")),
+            Err(PemError::EncryptedKey)
+        );
+        assert_eq!(
+            key(&[text("PRIVATE KEY"), text("PRIVATE KEY")].concat()),
+            Err(PemError::SeveralKeys)
+        );
+        assert_eq!(certificates(b"text"), Err(PemError::NoCertificate));
+        assert_eq!(
+            certificates(b"-----BEGIN CERTIFICATE-----\n%%%%\n-----END CERTIFICATE-----\n"),
+            Err(PemError::Malformed)
+        );
+        assert_eq!(
+            certificates(b"-----BEGIN CERTIFICATE-----\nAAAA\n"),
+            Err(PemError::Malformed)
+        );
+    }
+}
