@@ -1,0 +1,417 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn service(spec: Value, status: Option<(&str, &str)>) -> ServiceObserved {
+    ServiceObserved::from_json(json!({
+        "ID": "s", "Version": {"Index": 50},
+        "Spec": spec,
+        "UpdateStatus": status.map(|(state, message)| json!({"State": state, "Message": message})),
+        "JobStatus": {"JobIteration": {"Index": 3}},
+    }))
+    .expect("service")
+}
+
+fn replicated(replicas: u64) -> Value {
+    json!({"Name": "web", "Labels": {"spec": "new"}, "Mode": {"Replicated": {"Replicas": replicas}}})
+}
+
+fn task(id: u64, slot: u64, node: &str, state: &str, desired: &str, error: &str) -> Task {
+    Task::from_json(json!({
+        "ID": format!("t{id}"), "ServiceID": "s", "Slot": slot, "NodeID": node,
+        "CreatedAt": format!("2024-01-01T00:00:{:02}.5Z", id % 60),
+        "DesiredState": desired,
+        "Spec": {"ContainerSpec": {"Image": "app:1"}},
+        "Status": {"State": state, "Err": error,
+                   "ContainerStatus": {"ContainerID": "c", "ExitCode": if state == "failed" { 3 } else { 0 }}},
+        "JobIteration": {"Index": 3},
+    }))
+    .expect("task")
+}
+
+fn running(id: u64, slot: u64, node: &str) -> Task {
+    task(id, slot, node, "running", "running", "")
+}
+
+fn failed(id: u64, slot: u64) -> Task {
+    task(
+        id,
+        slot,
+        "n1",
+        "failed",
+        "shutdown",
+        "task: non-zero exit (3)",
+    )
+}
+
+fn nodes() -> Vec<Node> {
+    ["n1", "n2"]
+        .iter()
+        .map(|id| {
+            Node::from_json(json!({
+                "ID": id, "Description": {"Hostname": format!("host-{id}")},
+                "Spec": {"Availability": "active", "Role": "worker"},
+                "Status": {"State": "ready"},
+            }))
+            .expect("node")
+        })
+        .collect()
+}
+
+fn written() -> ServiceTarget {
+    let mut target = ServiceTarget::in_place("s");
+    target.min_version = Some(40);
+    target
+}
+
+fn see(target: &ServiceTarget, service: &ServiceObserved, tasks: &[Task]) -> Verdict {
+    judge(
+        target,
+        Some(service),
+        tasks,
+        &nodes(),
+        &WaitOptions::default(),
+    )
+}
+
+#[test]
+fn a_rollback_is_no_success_although_all_tasks_run() {
+    let tasks = [running(1, 1, "n1")];
+    let words = "update rolled back due to failure or early termination of task x";
+    let see_state = |target: &ServiceTarget, state| {
+        see(
+            target,
+            &service(replicated(1), Some((state, words))),
+            &tasks,
+        )
+    };
+    let message = words.to_owned();
+    assert_eq!(
+        see_state(&written(), "rollback_completed"),
+        Verdict::RolledBack {
+            message: message.clone()
+        }
+    );
+    assert_eq!(
+        see_state(&written(), "rollback_started"),
+        Verdict::RollingBack {
+            message: message.clone()
+        }
+    );
+    assert_eq!(
+        see_state(&written(), "rollback_paused"),
+        Verdict::RollbackPaused {
+            message: message.clone()
+        }
+    );
+    assert_eq!(
+        see_state(&written(), "paused"),
+        Verdict::Paused {
+            message: message.clone()
+        }
+    );
+    assert_eq!(
+        see_state(&written(), "completed"),
+        Verdict::Converged { tasks: 1 }
+    );
+    // The engine watches an update after its tasks run, and may still turn it back.
+    assert!(matches!(
+        see_state(&written(), "updating"),
+        Verdict::Progressing { .. }
+    ));
+    // Where the spec in place is the wanted one, how it came there is past.
+    let in_place = ServiceTarget::in_place("s");
+    assert_eq!(
+        see_state(&in_place, "rollback_completed"),
+        Verdict::Converged { tasks: 1 }
+    );
+    // Unless a label says that it is not.
+    let labelled = in_place.clone().with_label("spec", "newer");
+    assert_eq!(
+        see_state(&labelled, "rollback_completed"),
+        Verdict::RolledBack { message }
+    );
+    assert_eq!(see_state(&labelled, "completed"), Verdict::Replaced);
+    let labelled = in_place.with_label("spec", "new");
+    assert_eq!(
+        see_state(&labelled, "completed"),
+        Verdict::Converged { tasks: 1 }
+    );
+}
+
+#[test]
+fn a_service_that_is_gone_or_older_than_the_write_is_not_converged() {
+    let options = WaitOptions::default();
+    assert_eq!(
+        judge(&written(), None, &[], &nodes(), &options),
+        Verdict::Gone
+    );
+    let mut ahead = written();
+    ahead.min_version = Some(51);
+    let verdict = see(
+        &ahead,
+        &service(replicated(1), None),
+        &[running(1, 1, "n1")],
+    );
+    assert!(matches!(verdict, Verdict::Progressing { .. }));
+}
+
+#[test]
+fn replicas_count_by_slot_and_only_on_nodes_that_are_up() {
+    let two = service(replicated(2), None);
+    let tasks = [running(1, 1, "n1"), running(2, 1, "n2")];
+    assert!(matches!(
+        see(&written(), &two, &tasks),
+        Verdict::Progressing { done: 1, .. }
+    ));
+    let tasks = [running(1, 1, "n1"), running(2, 2, "n2")];
+    assert_eq!(
+        see(&written(), &two, &tasks),
+        Verdict::Converged { tasks: 2 }
+    );
+    let mut all = nodes();
+    all[1] = Node::from_json(json!({"ID": "n2", "Status": {"State": "down"}})).expect("node");
+    let verdict = judge(
+        &written(),
+        Some(&two),
+        &tasks,
+        &all,
+        &WaitOptions::default(),
+    );
+    assert!(matches!(verdict, Verdict::Progressing { done: 1, .. }));
+    // Scaled down, with one replica still to stop.
+    let one = service(replicated(1), None);
+    assert!(matches!(
+        see(&written(), &one, &tasks),
+        Verdict::Progressing { .. }
+    ));
+    let none = service(replicated(0), None);
+    assert_eq!(see(&written(), &none, &[]), Verdict::Converged { tasks: 0 });
+    // A task on its way out does not count.
+    let leaving = [task(1, 1, "n1", "running", "shutdown", "")];
+    assert!(matches!(
+        see(&written(), &one, &leaving),
+        Verdict::Progressing { done: 0, .. }
+    ));
+}
+
+#[test]
+fn a_task_without_a_node_says_why() {
+    let why = "no suitable node (scheduling constraints not satisfied on 2 nodes)";
+    let tasks = [
+        running(1, 1, "n1"),
+        task(2, 2, "", "pending", "running", why),
+    ];
+    assert_eq!(
+        see(&written(), &service(replicated(2), None), &tasks),
+        Verdict::Unschedulable {
+            reason: why.to_owned()
+        }
+    );
+}
+
+#[test]
+fn a_crash_carries_code_node_and_words() {
+    let one = service(replicated(1), None);
+    let next = task(9, 1, "n1", "ready", "ready", "");
+    let mut tasks = vec![failed(1, 1), failed(2, 1), next];
+    match see(&written(), &one, &tasks) {
+        Verdict::Progressing { detail, .. } => assert_eq!(
+            detail,
+            "0 of 1 tasks; web.1 is ready; web.1 on host-n1 exited with code 3: task: non-zero exit (3)"
+        ),
+        other => panic!("{other:?}"),
+    }
+    tasks.push(failed(3, 1));
+    let last = TaskFailure {
+        task: "web.1".to_owned(),
+        node: "host-n1".to_owned(),
+        image: "app:1".to_owned(),
+        exit_code: Some(3),
+        error: "task: non-zero exit (3)".to_owned(),
+    };
+    assert_eq!(
+        see(&written(), &one, &tasks),
+        Verdict::Crashing {
+            failures: 3,
+            restarting: true,
+            last: last.clone()
+        }
+    );
+    // While the engine watches an update it is the engine that decides.
+    let updating = service(replicated(1), Some(("updating", "update in progress")));
+    assert!(matches!(
+        see(&written(), &updating, &tasks),
+        Verdict::Progressing { .. }
+    ));
+    let mut spec = replicated(1);
+    spec["UpdateConfig"] = json!({"FailureAction": "continue"});
+    let stubborn = service(spec, Some(("updating", "update in progress")));
+    assert!(matches!(
+        see(&written(), &stubborn, &tasks),
+        Verdict::Crashing { .. }
+    ));
+    // One that runs again is past its crashes.
+    tasks.push(running(10, 1, "n1"));
+    assert_eq!(
+        see(&written(), &one, &tasks),
+        Verdict::Converged { tasks: 1 }
+    );
+    // One that nothing follows is a crash at once.
+    assert_eq!(
+        see(&written(), &one, &[failed(1, 1)]),
+        Verdict::Crashing {
+            failures: 1,
+            restarting: false,
+            last
+        }
+    );
+}
+
+#[test]
+fn a_missing_image_is_told_from_a_crash() {
+    let one = service(replicated(1), None);
+    let rejected = |id| task(id, 1, "n2", "rejected", "shutdown", "No such image: app:1");
+    let next = task(9, 1, "n2", "preparing", "running", "");
+    let tasks = [rejected(1), rejected(2), next];
+    match see(&written(), &one, &tasks) {
+        Verdict::ImageMissing { failures, last, .. } => {
+            assert_eq!(failures, 2);
+            assert_eq!((last.image.as_str(), last.exit_code), ("app:1", None));
+            assert_eq!(last.node, "host-n2");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_task_that_may_end_well_has_converged_when_it_has() {
+    let ended = [task(1, 1, "n1", "complete", "shutdown", "")];
+    let mut spec = replicated(1);
+    assert!(matches!(
+        see(&written(), &service(spec.clone(), None), &ended),
+        Verdict::Progressing { .. }
+    ));
+    spec["TaskTemplate"] = json!({"RestartPolicy": {"Condition": "on-failure"}});
+    assert_eq!(
+        see(&written(), &service(spec, None), &ended),
+        Verdict::Converged { tasks: 1 }
+    );
+}
+
+#[test]
+fn a_global_service_needs_every_eligible_node() {
+    let global = |constraints: Value| {
+        service(
+            json!({"Name": "g", "Mode": {"Global": {}},
+                   "TaskTemplate": {"Placement": {"Constraints": constraints}}}),
+            None,
+        )
+    };
+    let everywhere = global(json!([]));
+    let tasks = [running(1, 0, "n1")];
+    assert!(matches!(
+        see(&written(), &everywhere, &tasks),
+        Verdict::Progressing {
+            done: 1,
+            wanted: 2,
+            ..
+        }
+    ));
+    assert_eq!(
+        see(&written(), &global(json!(["node.id==n1"])), &tasks),
+        Verdict::Converged { tasks: 1 }
+    );
+    assert_eq!(
+        see(&written(), &global(json!(["node.role==manager"])), &[]),
+        Verdict::Unschedulable {
+            reason: "no node satisfies node.role==manager".to_owned()
+        }
+    );
+    // Nothing placed yet: not converged, though no task is missing in the list.
+    assert!(matches!(
+        see(&written(), &everywhere, &[]),
+        Verdict::Progressing { .. }
+    ));
+    // Undecidable constraints: the engine's count decides.
+    let mut by_address = global(json!(["node.ip==10.0.0.1"]));
+    assert!(matches!(
+        see(&written(), &by_address, &[]),
+        Verdict::Progressing { .. }
+    ));
+    by_address.counts = Some(
+        serde_json::from_value(json!({"RunningTasks": 1, "DesiredTasks": 1})).expect("counts"),
+    );
+    assert_eq!(
+        see(&written(), &by_address, &tasks),
+        Verdict::Converged { tasks: 1 }
+    );
+}
+
+#[test]
+fn a_job_has_converged_when_its_current_run_completed() {
+    let job = service(
+        json!({"Name": "j", "Mode": {"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 2}}}),
+        None,
+    );
+    let done = |id, slot| task(id, slot, "n1", "complete", "complete", "");
+    assert_eq!(
+        see(&written(), &job, &[done(1, 1), done(2, 2)]),
+        Verdict::Converged { tasks: 2 }
+    );
+    let mut earlier = done(2, 2);
+    earlier.job_iteration = 2;
+    assert!(matches!(
+        see(&written(), &job, &[done(1, 1), earlier]),
+        Verdict::Progressing { done: 1, .. }
+    ));
+    let everywhere = service(json!({"Name": "j", "Mode": {"GlobalJob": {}}}), None);
+    let on = |id, node| task(id, 0, node, "complete", "complete", "");
+    assert_eq!(
+        see(&written(), &everywhere, &[on(1, "n1"), on(2, "n2")]),
+        Verdict::Converged { tasks: 2 }
+    );
+}
+
+proptest! {
+    /// Whatever the tasks: a rolled back or paused write is never a success, and a success has
+    /// exactly the wanted replicas running.
+    #[test]
+    fn success_means_the_wanted_replicas_run(
+        replicas in 0u64..4,
+        rows in proptest::collection::vec(
+            (1u64..5, 0usize..3, 0usize..8, 0usize..3), 0..12),
+        status in 0usize..7,
+    ) {
+        const STATES: [&str; 8] = [
+            "pending", "preparing", "running", "complete", "shutdown", "failed", "rejected", "odd",
+        ];
+        let tasks: Vec<Task> = rows
+            .iter()
+            .zip(1..)
+            .map(|((slot, node, state, desired), id)| {
+                task(
+                    id, *slot, ["n1", "n2", ""][*node], STATES[*state],
+                    ["running", "shutdown", "ready"][*desired], "",
+                )
+            })
+            .collect();
+        let status = [
+            None, Some("updating"), Some("paused"), Some("completed"), Some("rollback_started"),
+            Some("rollback_paused"), Some("rollback_completed"),
+        ][status];
+        let observed = service(replicated(replicas), status.map(|state| (state, "")));
+        let verdict = see(&written(), &observed, &tasks);
+        if let Verdict::Converged { tasks: count } = verdict {
+            prop_assert!(matches!(status, None | Some("completed")));
+            let slots: std::collections::BTreeSet<_> = tasks
+                .iter()
+                .filter(|task| task.is_running())
+                .map(|task| task.slot)
+                .collect();
+            prop_assert_eq!(slots.len() as u64, replicas);
+            prop_assert_eq!(count, replicas);
+        }
+    }
+}

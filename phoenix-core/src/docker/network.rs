@@ -1,0 +1,397 @@
+//! Networks, as the swarm's services share them.
+//!
+//! The engine never changes a network: what differs from the wanted one is told, and only
+//! making it anew could mend it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use bollard::models;
+
+use super::engine::{Call, Engine};
+use super::error::{EngineError, Refusal};
+use crate::ground::Deadline;
+
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const IN_USE_PAUSE: Duration = Duration::from_millis(500);
+
+/// A network as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Its name.
+    pub name: String,
+    /// Its driver, such as `overlay`.
+    pub driver: String,
+    /// Whether it spans the swarm (an overlay does) or one engine.
+    pub swarm_scoped: bool,
+    /// Whether containers outside the swarm's services may join.
+    pub attachable: bool,
+    /// Whether it has no way out.
+    pub internal: bool,
+    /// Subnets as CIDR; empty to have them chosen.
+    pub subnets: Vec<String>,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl NetworkSpec {
+    /// A swarm-scoped overlay network with the engine's defaults.
+    #[must_use]
+    pub fn overlay(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            driver: "overlay".to_owned(),
+            swarm_scoped: true,
+            attachable: false,
+            internal: false,
+            subnets: Vec::new(),
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// What an existing network of that name has otherwise. Options and subnets that the spec
+    /// does not name are the engine's business, and so are labels beside the wanted ones.
+    #[must_use]
+    pub fn differences(&self, found: &NetworkObserved) -> Vec<NetworkDifference> {
+        let mut differences = Vec::new();
+        let mut compare = |what: &'static str, wanted: String, found: String| {
+            if wanted != found {
+                differences.push(NetworkDifference {
+                    what: what.to_owned(),
+                    wanted,
+                    found,
+                });
+            }
+        };
+        let scope = if self.swarm_scoped { "swarm" } else { "local" };
+        compare("driver", self.driver.clone(), found.driver.clone());
+        compare("scope", scope.to_owned(), found.scope.clone());
+        compare(
+            "attachable",
+            self.attachable.to_string(),
+            found.attachable.to_string(),
+        );
+        compare(
+            "internal",
+            self.internal.to_string(),
+            found.internal.to_string(),
+        );
+        if !self.subnets.is_empty() {
+            let sorted = |subnets: &[String]| {
+                let mut subnets = subnets.to_vec();
+                subnets.sort();
+                subnets.join(", ")
+            };
+            compare("subnets", sorted(&self.subnets), sorted(&found.subnets));
+        }
+        let maps = [
+            ("option", &self.options, &found.options),
+            ("label", &self.labels, &found.labels),
+        ];
+        for (kind, wanted, found) in maps {
+            for (key, value) in wanted {
+                if found.get(key) != Some(value) {
+                    differences.push(NetworkDifference {
+                        what: format!("{kind} {key}"),
+                        wanted: value.clone(),
+                        found: found.get(key).cloned().unwrap_or_default(),
+                    });
+                }
+            }
+        }
+        differences
+    }
+}
+
+/// A network as an engine has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetworkObserved {
+    /// Its identifier.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its driver.
+    pub driver: String,
+    /// `swarm`, `local` or `global`.
+    pub scope: String,
+    /// Whether containers outside the swarm's services may join.
+    pub attachable: bool,
+    /// Whether it has no way out.
+    pub internal: bool,
+    /// Whether it carries the swarm's routing mesh.
+    pub ingress: bool,
+    /// Subnets as CIDR.
+    pub subnets: Vec<String>,
+    /// Driver options, those the engine added among them.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl From<models::Network> for NetworkObserved {
+    fn from(network: models::Network) -> Self {
+        let subnets = network
+            .ipam
+            .and_then(|ipam| ipam.config)
+            .unwrap_or_default();
+        Self {
+            id: network.id.unwrap_or_default(),
+            name: network.name.unwrap_or_default(),
+            driver: network.driver.unwrap_or_default(),
+            scope: network.scope.unwrap_or_default(),
+            attachable: network.attachable.unwrap_or_default(),
+            internal: network.internal.unwrap_or_default(),
+            ingress: network.ingress.unwrap_or_default(),
+            subnets: subnets
+                .into_iter()
+                .filter_map(|config| config.subnet)
+                .collect(),
+            options: network.options.unwrap_or_default().into_iter().collect(),
+            labels: network.labels.unwrap_or_default().into_iter().collect(),
+        }
+    }
+}
+
+/// Something in which a network is not as wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetworkDifference {
+    /// What differs: `driver`, `scope`, `attachable`, `internal`, `subnets`, `option K`,
+    /// `label K`.
+    pub what: String,
+    /// As wanted.
+    pub wanted: String,
+    /// As found; empty when missing.
+    pub found: String,
+}
+
+impl NetworkDifference {
+    /// Whether only labels differ, which changes nothing in how the network works.
+    #[must_use]
+    pub fn is_cosmetic(&self) -> bool {
+        self.what.starts_with("label ")
+    }
+}
+
+impl fmt::Display for NetworkDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is {:?} instead of {:?}",
+            self.what, self.found, self.wanted
+        )
+    }
+}
+
+/// Creating or removing a network failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// A network of that name exists.
+    #[error("a network named {name:?} exists already")]
+    Exists {
+        /// The name.
+        name: String,
+        /// The engine's refusal.
+        source: EngineError,
+    },
+    /// Services or tasks still use it at the deadline.
+    #[error("network {id} is still in use")]
+    InUse {
+        /// The identifier.
+        id: String,
+        /// The engine's refusal, which names who uses it.
+        source: EngineError,
+    },
+    /// The engine could not be asked, or refused.
+    #[error("a request about networks failed")]
+    Engine {
+        /// How.
+        #[from]
+        source: EngineError,
+    },
+}
+
+impl Engine {
+    /// All networks of the engine and, on a manager, of the swarm.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn networks(&self, deadline: Deadline) -> Result<Vec<NetworkObserved>, EngineError> {
+        let networks = self
+            .bollard("GET /networks", deadline, |docker| async move {
+                docker
+                    .list_networks(None::<bollard::query_parameters::ListNetworksOptions>)
+                    .await
+            })
+            .await?;
+        Ok(networks.into_iter().map(NetworkObserved::from).collect())
+    }
+
+    /// The network of exactly this name; of several, the swarm-scoped one.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn find_network(
+        &self,
+        name: &str,
+        deadline: Deadline,
+    ) -> Result<Option<NetworkObserved>, EngineError> {
+        let mut named: Vec<_> = self
+            .networks(deadline)
+            .await?
+            .into_iter()
+            .filter(|network| network.name == name)
+            .collect();
+        named.sort_by_key(|network| network.scope != "swarm");
+        Ok(named.into_iter().next())
+    }
+
+    /// Creates a network and returns its identifier.
+    ///
+    /// # Errors
+    /// [`NetworkError::Exists`] when the name is taken, [`NetworkError::Engine`] otherwise.
+    pub async fn create_network(
+        &self,
+        spec: &NetworkSpec,
+        deadline: Deadline,
+    ) -> Result<String, NetworkError> {
+        let map = |map: &BTreeMap<String, String>| -> HashMap<String, String> {
+            map.clone().into_iter().collect()
+        };
+        let ipam = (!spec.subnets.is_empty()).then(|| models::Ipam {
+            config: Some(
+                spec.subnets
+                    .iter()
+                    .map(|subnet| models::IpamConfig {
+                        subnet: Some(subnet.clone()),
+                        ..models::IpamConfig::default()
+                    })
+                    .collect(),
+            ),
+            ..models::Ipam::default()
+        });
+        let scope = if spec.swarm_scoped { "swarm" } else { "local" };
+        let request = models::NetworkCreateRequest {
+            name: spec.name.clone(),
+            driver: Some(spec.driver.clone()),
+            scope: Some(scope.to_owned()),
+            internal: Some(spec.internal),
+            attachable: Some(spec.attachable),
+            ipam,
+            options: Some(map(&spec.options)),
+            labels: Some(map(&spec.labels)),
+            ..models::NetworkCreateRequest::default()
+        };
+        let mut uncertain = false;
+        let source = loop {
+            let request = request.clone();
+            let created = self
+                .bollard("POST /networks/create", deadline, |docker| async move {
+                    docker.create_network(request).await
+                })
+                .await;
+            let error = match created {
+                Ok(created) => return Ok(created.id),
+                Err(error) => error,
+            };
+            uncertain |= error.may_have_run();
+            let passing = error.refusal().is_some_and(Refusal::is_transient);
+            if !passing || deadline.pause(RETRY_PAUSE).await.is_err() {
+                break error;
+            }
+        };
+        // An attempt without an answer may have made it.
+        if uncertain
+            && let Ok(Some(found)) = self.find_network(&spec.name, deadline).await
+            && spec.differences(&found).is_empty()
+        {
+            return Ok(found.id);
+        }
+        Err(if source.is(Refusal::Conflict) {
+            NetworkError::Exists {
+                name: spec.name.clone(),
+                source,
+            }
+        } else {
+            source.into()
+        })
+    }
+
+    /// The identifier of a network that every node has, such as `host`, as services refer to it.
+    /// It is not among [`Engine::networks`].
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn predefined_network(
+        &self,
+        name: &str,
+        deadline: Deadline,
+    ) -> Result<Option<String>, EngineError> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Found {
+            id: String,
+            name: String,
+        }
+        let call = Call::get(&["networks", name]).query("scope", "swarm");
+        let found: Option<Found> = self.fetch_optional(call, deadline).await?;
+        Ok(found
+            .filter(|found| found.name == name)
+            .map(|found| found.id))
+    }
+
+    /// Creates a network of a whole body of `POST /networks/create`, and returns its identifier.
+    ///
+    /// # Errors
+    /// [`EngineError`]; [`Conflict`](Refusal::Conflict) when the name is taken.
+    pub async fn create_network_from(
+        &self,
+        body: &serde_json::Value,
+        deadline: Deadline,
+    ) -> Result<String, EngineError> {
+        #[derive(serde::Deserialize)]
+        struct Created {
+            #[serde(rename = "Id")]
+            id: String,
+        }
+        let call = Call::post(&["networks", "create"]).json(body);
+        let created: Created = self.fetch(call, deadline).await?;
+        Ok(created.id)
+    }
+
+    /// Removes a network by its identifier, waiting while it is in use. Says whether it was
+    /// there.
+    ///
+    /// # Errors
+    /// [`NetworkError::InUse`] at the deadline, or [`NetworkError::Engine`].
+    pub async fn remove_network(&self, id: &str, deadline: Deadline) -> Result<bool, NetworkError> {
+        let operation = format!("DELETE /networks/{id}");
+        loop {
+            let removed = self
+                .bollard(&operation, deadline, |docker| async move {
+                    docker.remove_network(id).await
+                })
+                .await;
+            let source = match removed {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is(Refusal::NotFound) => return Ok(false),
+                Err(error) => error,
+            };
+            if !source.is(Refusal::InUse) {
+                return Err(source.into());
+            }
+            if deadline.pause(IN_USE_PAUSE).await.is_err() {
+                return Err(NetworkError::InUse {
+                    id: id.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,640 @@
+//! Waiting for services: all at once, by polling the lists, until each has an outcome.
+//!
+//! A wait ends early where going on could not help: rolled back, paused, gone, crashing,
+//! no node, no image. What may pass (no node at this moment, a task that has just ended) must
+//! last for a while first, and so must a success that the engine has not watched itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+
+use super::engine::Engine;
+use super::error::{EngineError, Refusal};
+use super::judge::{TaskFailure, Verdict, judge};
+use super::node::Node;
+use super::service::{ServiceObserved, ServiceWritten, UpdateState};
+use super::task::Task;
+use crate::ground::Deadline;
+
+/// A service to judge or wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServiceTarget {
+    /// Its identifier.
+    pub id: String,
+    /// When its spec has just been written: the lowest version that can hold it. A rollback or a
+    /// pause is then a failure. `None`: the spec in place is the wanted one, however it came
+    /// there, and only its tasks matter.
+    pub min_version: Option<u64>,
+    /// A service label that the wanted spec carries. A service without it has another spec: a
+    /// rollback takes labels back too.
+    pub label: Option<(String, String)>,
+}
+
+impl ServiceTarget {
+    /// A service whose spec has just been written.
+    #[must_use]
+    pub fn written(written: &ServiceWritten) -> Self {
+        Self {
+            id: written.id.clone(),
+            min_version: Some(written.min_version),
+            label: None,
+        }
+    }
+
+    /// A service whose spec is already the wanted one.
+    #[must_use]
+    pub fn in_place(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            min_version: None,
+            label: None,
+        }
+    }
+
+    /// The same, recognised by a label.
+    #[must_use]
+    pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.label = Some((key.into(), value.into()));
+        self
+    }
+}
+
+/// So long must a task run that took the place of a failed one before a single look takes it for
+/// running. Less than [`WaitOptions::stable_after_failure`]: the clock here is not the node's.
+const SETTLING: time::Duration = time::Duration::seconds(5);
+/// A task that began so much later than it is now is on a node whose clock says nothing here.
+const CLOCKS_DIFFER: time::Duration = time::Duration::seconds(2);
+
+/// When a wait ends early, and how sure it has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitOptions {
+    /// How long all tasks of a just written service must run, where the engine has not watched
+    /// an update itself. Default 2 s.
+    pub stable: Duration,
+    /// The same where a task has already failed, for a service that is in place too. Default 10 s.
+    pub stable_after_failure: Duration,
+    /// So many failed tasks of one replica, with none running, are a crash. Default 3.
+    pub crash_limit: u64,
+    /// So many tasks of one replica without an image are a missing image. Default 2.
+    pub image_limit: u64,
+    /// How long a task may find no node. Default 15 s: longer than a stopping task keeps its
+    /// host port by default.
+    pub unschedulable: Duration,
+    /// How long a replica may have no task at all after a failure. Default 3 s.
+    pub abandoned: Duration,
+    /// How long the manager may fail to answer. Default 20 s.
+    pub patience: Duration,
+    /// Between two looks. Default 400 ms.
+    pub poll: Duration,
+}
+
+impl Default for WaitOptions {
+    fn default() -> Self {
+        Self {
+            stable: Duration::from_secs(2),
+            stable_after_failure: Duration::from_secs(10),
+            crash_limit: 3,
+            image_limit: 2,
+            unschedulable: Duration::from_secs(15),
+            abandoned: Duration::from_secs(3),
+            patience: Duration::from_secs(20),
+            poll: Duration::from_millis(400),
+        }
+    }
+}
+
+/// How a wait for a service ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// All its tasks run (a job's: have completed), of the spec that was wanted.
+    Converged {
+        /// How many.
+        tasks: u64,
+    },
+    /// The engine restored (or, at the deadline, was restoring) the previous spec.
+    RolledBack {
+        /// The engine's words.
+        message: String,
+        /// The task whose failure made it.
+        cause: Option<TaskFailure>,
+    },
+    /// The engine stopped the update after a failure.
+    Paused {
+        /// The engine's words.
+        message: String,
+        /// The task whose failure made it.
+        cause: Option<TaskFailure>,
+    },
+    /// The engine stopped a rollback after a failure.
+    RollbackPaused {
+        /// The engine's words.
+        message: String,
+        /// The task whose failure made it.
+        cause: Option<TaskFailure>,
+    },
+    /// No node can take a task.
+    Unschedulable {
+        /// Why.
+        reason: String,
+    },
+    /// Tasks keep ending.
+    Crashing {
+        /// How many of one replica failed.
+        failures: u64,
+        /// The last one.
+        last: TaskFailure,
+    },
+    /// A node cannot get the image.
+    ImageMissing {
+        /// The last task that failed for it.
+        last: TaskFailure,
+    },
+    /// None of these by the deadline.
+    TimedOut {
+        /// How long was waited.
+        waited: Duration,
+        /// What was still missing.
+        detail: String,
+    },
+    /// Somebody else wrote another spec.
+    Replaced,
+    /// Somebody else removed it.
+    Gone,
+}
+
+impl Outcome {
+    /// Whether the service is as wanted.
+    #[must_use]
+    pub fn is_converged(&self) -> bool {
+        matches!(self, Self::Converged { .. })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = |f: &mut fmt::Formatter<'_>, what: &str, message: &str, cause: &Option<_>| {
+            // The engine's words often begin with the same.
+            if message.starts_with(what) {
+                f.write_str(message)?;
+            } else if message.is_empty() {
+                f.write_str(what)?;
+            } else {
+                write!(f, "{what} ({message})")?;
+            }
+            match cause {
+                Some(cause) => write!(f, ": {cause}"),
+                None => Ok(()),
+            }
+        };
+        match self {
+            Self::Converged { tasks: 1 } => f.write_str("converged, 1 task"),
+            Self::Converged { tasks } => write!(f, "converged, {tasks} tasks"),
+            Self::RolledBack { message, cause } => words(f, "rolled back", message, cause),
+            Self::Paused { message, cause } => words(f, "update paused", message, cause),
+            Self::RollbackPaused { message, cause } => words(f, "rollback paused", message, cause),
+            Self::Unschedulable { reason } => write!(f, "unschedulable: {reason}"),
+            Self::Crashing { failures: 1, last } => write!(f, "crashed: {last}"),
+            Self::Crashing { failures, last } => write!(f, "crashed {failures} times: {last}"),
+            Self::ImageMissing { last } => write!(f, "image {} is missing: {last}", last.image),
+            Self::TimedOut { waited, detail } => write!(
+                f,
+                "not converged after {}: {detail}",
+                humantime::format_duration(*waited)
+            ),
+            Self::Replaced => f.write_str("another spec was written meanwhile"),
+            Self::Gone => f.write_str("removed meanwhile"),
+        }
+    }
+}
+
+/// How a service that is waited for stands; told whenever that changes.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ServiceProgress<'a> {
+    /// Its identifier.
+    pub id: &'a str,
+    /// Its name; empty while unknown.
+    pub name: &'a str,
+    /// How it stands.
+    pub verdict: &'a Verdict,
+    /// How the wait for it ended, once it has.
+    pub outcome: Option<&'a Outcome>,
+}
+
+/// The manager could not be asked how the services stand.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// It gave no usable answer for longer than [`WaitOptions::patience`].
+    #[error("cannot tell how the services stand")]
+    Engine {
+        /// The last failure.
+        #[from]
+        source: EngineError,
+    },
+}
+
+/// What the swarm said in one round.
+struct Snapshot {
+    services: Vec<ServiceObserved>,
+    tasks: Vec<Task>,
+    nodes: Vec<Node>,
+}
+
+impl Snapshot {
+    fn service(&self, id: &str) -> Option<&ServiceObserved> {
+        self.services.iter().find(|service| service.id == id)
+    }
+
+    fn tasks_of(&self, id: &str) -> Vec<Task> {
+        self.tasks
+            .iter()
+            .filter(|task| task.service_id == id)
+            .cloned()
+            .collect()
+    }
+}
+
+/// What has been seen of one service since the wait began.
+pub(super) struct Watch {
+    target: ServiceTarget,
+    /// Failed tasks, also those the swarm has forgotten since.
+    failed: BTreeMap<String, Task>,
+    /// Failures from before the wait.
+    past: Option<BTreeSet<String>>,
+    /// Whether a task was seen that had only just taken the place of a failed one.
+    unsettled: bool,
+    /// Since when the verdict has been of its present kind.
+    since: Option<(std::mem::Discriminant<Verdict>, Instant)>,
+    last: Verdict,
+    outcome: Option<Outcome>,
+}
+
+impl Watch {
+    pub(super) fn new(target: ServiceTarget) -> Self {
+        Self {
+            target,
+            failed: BTreeMap::new(),
+            past: None,
+            unsettled: false,
+            since: None,
+            last: Verdict::Progressing {
+                done: 0,
+                wanted: 0,
+                detail: "not looked at yet".to_owned(),
+            },
+            outcome: None,
+        }
+    }
+
+    /// Takes in a round. Says whether anything is new to tell.
+    pub(super) fn look(
+        &mut self,
+        service: Option<&ServiceObserved>,
+        tasks: Vec<Task>,
+        nodes: &[Node],
+        options: &WaitOptions,
+        now: Instant,
+    ) -> bool {
+        self.unsettled |= unsettled(&tasks, OffsetDateTime::now_utc()).is_some();
+        let failed = self.failed.len();
+        let tasks = self.remember(tasks);
+        let verdict = judge(&self.target, service, &tasks, nodes, options);
+        let kind = std::mem::discriminant(&verdict);
+        // Another task may have failed between two looks at a running one.
+        let again = self.failed.len() > failed && matches!(verdict, Verdict::Converged { .. });
+        let since = match self.since {
+            Some((before, since)) if before == kind && !again => since,
+            _ => {
+                self.since = Some((kind, now));
+                now
+            }
+        };
+        let held = now.saturating_duration_since(since);
+        self.outcome = self.decide(&verdict, service, held, options);
+        let news = self.outcome.is_some() || verdict != self.last;
+        self.last = verdict;
+        news
+    }
+
+    /// Adds failures the swarm has forgotten, and drops those from before the wait where another
+    /// try is under way.
+    fn remember(&mut self, tasks: Vec<Task>) -> Vec<Task> {
+        let failures = || tasks.iter().filter(|task| task.state.is_failure());
+        let past = self.past.get_or_insert_with(|| {
+            if self.target.min_version.is_some() {
+                BTreeSet::new()
+            } else {
+                failures().map(|task| task.id.clone()).collect()
+            }
+        });
+        for task in failures().filter(|task| !past.contains(&task.id)) {
+            self.failed.insert(task.id.clone(), task.clone());
+        }
+        let mut kept: Vec<Task> = tasks
+            .iter()
+            .filter(|task| {
+                !past.contains(&task.id)
+                    || !tasks
+                        .iter()
+                        .any(|other| other.is_live() && seat(other) == seat(task))
+            })
+            .cloned()
+            .collect();
+        for (id, task) in &self.failed {
+            if !kept.iter().any(|kept| kept.id == *id) {
+                kept.push(task.clone());
+            }
+        }
+        kept
+    }
+
+    fn decide(
+        &self,
+        verdict: &Verdict,
+        service: Option<&ServiceObserved>,
+        held: Duration,
+        options: &WaitOptions,
+    ) -> Option<Outcome> {
+        let needed = match verdict {
+            Verdict::Converged { .. } => {
+                let watched = service
+                    .and_then(|service| service.update_status.as_ref())
+                    .is_some_and(|status| status.state == UpdateState::Completed);
+                let fell = self.unsettled || !self.failed.is_empty();
+                match self.target.min_version {
+                    None if fell => options.stable_after_failure,
+                    None => Duration::ZERO,
+                    Some(_) if watched => Duration::ZERO,
+                    Some(_) if self.failed.is_empty() => options.stable,
+                    Some(_) => options.stable_after_failure,
+                }
+            }
+            Verdict::Unschedulable { .. } => options.unschedulable,
+            Verdict::Crashing { restarting, .. } | Verdict::ImageMissing { restarting, .. } => {
+                if *restarting {
+                    Duration::ZERO
+                } else {
+                    options.abandoned
+                }
+            }
+            // Of a spec that was in place before: a task that has just ended may come back.
+            Verdict::Paused { .. } | Verdict::RollbackPaused { .. }
+                if self.target.min_version.is_none() =>
+            {
+                options.unschedulable
+            }
+            Verdict::Paused { .. }
+            | Verdict::RollbackPaused { .. }
+            | Verdict::RolledBack { .. }
+            | Verdict::Replaced
+            | Verdict::Gone => Duration::ZERO,
+            Verdict::Progressing { .. } | Verdict::RollingBack { .. } => return None,
+        };
+        (held >= needed).then(|| outcome(verdict.clone(), Duration::ZERO))
+    }
+
+    fn last_failure(&self, nodes: &[Node], name: &str) -> Option<TaskFailure> {
+        newest(self.failed.values()).map(|task| TaskFailure::of(name, task, nodes))
+    }
+}
+
+/// The replica of a task, or its node where there is one per node.
+fn seat(task: &Task) -> (Option<u64>, Option<&str>) {
+    let node = task.slot.is_none().then_some(task.node_id.as_deref());
+    (task.slot, node.flatten())
+}
+
+/// A task that has only just taken the place of a failed one, and that one.
+fn unsettled(tasks: &[Task], now: OffsetDateTime) -> Option<(&Task, &Task)> {
+    let fresh = |task: &&Task| {
+        let age = task.changed_at.map(|at| now - at);
+        task.is_running() && age.is_some_and(|age| age > -CLOCKS_DIFFER && age < SETTLING)
+    };
+    tasks.iter().filter(fresh).find_map(|task| {
+        let before = tasks.iter().filter(|other| seat(other) == seat(task));
+        Some((task, newest(before)?))
+    })
+}
+
+/// The verdict of one look at a service whose spec is in place: a task that has only just taken
+/// the place of a failed one may fail as that did.
+fn cautious(verdict: Verdict, name: &str, tasks: &[Task], nodes: &[Node]) -> Verdict {
+    let Verdict::Converged { tasks: running } = verdict else {
+        return verdict;
+    };
+    match unsettled(tasks, OffsetDateTime::now_utc()) {
+        Some((_, failed)) => Verdict::Progressing {
+            done: running.saturating_sub(1),
+            wanted: running,
+            detail: format!(
+                "a task has only just begun after another failed; {}",
+                TaskFailure::of(name, failed, nodes)
+            ),
+        },
+        None => verdict,
+    }
+}
+
+fn newest<'a>(tasks: impl Iterator<Item = &'a Task>) -> Option<&'a Task> {
+    tasks
+        .filter(|task| task.state.is_failure())
+        .max_by_key(|task| task.created_at)
+}
+
+/// The outcome of a wait that ends with `verdict`, after `waited` when it is the deadline that
+/// ends it.
+fn outcome(verdict: Verdict, waited: Duration) -> Outcome {
+    match verdict {
+        Verdict::Converged { .. } if !waited.is_zero() => Outcome::TimedOut {
+            waited,
+            detail: "all tasks run, but not for long enough yet".to_owned(),
+        },
+        Verdict::Converged { tasks } => Outcome::Converged { tasks },
+        Verdict::Progressing { detail, .. } => Outcome::TimedOut { waited, detail },
+        Verdict::RollingBack { message } | Verdict::RolledBack { message } => Outcome::RolledBack {
+            message,
+            cause: None,
+        },
+        Verdict::Paused { message } => Outcome::Paused {
+            message,
+            cause: None,
+        },
+        Verdict::RollbackPaused { message } => Outcome::RollbackPaused {
+            message,
+            cause: None,
+        },
+        Verdict::Unschedulable { reason } => Outcome::Unschedulable { reason },
+        Verdict::Crashing { failures, last, .. } => Outcome::Crashing { failures, last },
+        Verdict::ImageMissing { last, .. } => Outcome::ImageMissing { last },
+        Verdict::Replaced => Outcome::Replaced,
+        Verdict::Gone => Outcome::Gone,
+    }
+}
+
+impl Engine {
+    /// How services stand now, in the order of `targets`. Asks once and does not wait.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn judge_services(
+        &self,
+        targets: &[ServiceTarget],
+        deadline: Deadline,
+    ) -> Result<Vec<Verdict>, EngineError> {
+        let options = WaitOptions::default();
+        let snapshot = self.snapshot(targets.iter(), deadline).await?;
+        Ok(targets
+            .iter()
+            .map(|target| {
+                let service = snapshot.service(&target.id);
+                let verdict = judge(target, service, &snapshot.tasks, &snapshot.nodes, &options);
+                let name = service.map(ServiceObserved::name).unwrap_or_default();
+                let tasks = snapshot.tasks_of(&target.id);
+                cautious(verdict, name, &tasks, &snapshot.nodes)
+            })
+            .collect())
+    }
+
+    /// Waits for all services at once and says how each ended, in the order of `targets`.
+    /// `progress` is called whenever the standing of one changes.
+    ///
+    /// # Errors
+    /// [`WaitError`] when the manager stops answering. That services do not converge is no error
+    /// here but an [`Outcome`].
+    pub async fn await_services(
+        &self,
+        targets: &[ServiceTarget],
+        options: &WaitOptions,
+        deadline: Deadline,
+        progress: &mut (dyn FnMut(ServiceProgress<'_>) + Send),
+    ) -> Result<Vec<(String, Outcome)>, WaitError> {
+        let start = Instant::now();
+        let mut watches: Vec<Watch> = targets.iter().cloned().map(Watch::new).collect();
+        let mut answered = start;
+        loop {
+            let open = watches.iter().filter(|watch| watch.outcome.is_none());
+            let open: Vec<&ServiceTarget> = open.map(|watch| &watch.target).collect();
+            if open.is_empty() {
+                break;
+            }
+            match self.snapshot(open.into_iter(), deadline).await {
+                Ok(snapshot) => {
+                    answered = Instant::now();
+                    for watch in &mut watches {
+                        if watch.outcome.is_none() {
+                            self.settle(watch, &snapshot, options, deadline, progress)
+                                .await;
+                        }
+                    }
+                }
+                // A service that vanished between two lists is refused as not found.
+                Err(error)
+                    if (error.is_transient() || error.is(Refusal::NotFound))
+                        && !deadline.is_over()
+                        && answered.elapsed() < options.patience =>
+                {
+                    tracing::debug!(%error, "asking again");
+                }
+                Err(_) if deadline.is_over() => {}
+                Err(source) => return Err(source.into()),
+            }
+            if watches.iter().all(|watch| watch.outcome.is_some()) {
+                break;
+            }
+            if deadline.pause(options.poll).await.is_err() {
+                break;
+            }
+        }
+        let waited = start.elapsed().max(Duration::from_millis(1));
+        Ok(watches
+            .into_iter()
+            .map(|watch| {
+                let outcome = match watch.outcome {
+                    Some(outcome) => outcome,
+                    None => outcome(watch.last, waited),
+                };
+                (watch.target.id, outcome)
+            })
+            .collect())
+    }
+
+    async fn settle(
+        &self,
+        watch: &mut Watch,
+        snapshot: &Snapshot,
+        options: &WaitOptions,
+        deadline: Deadline,
+        progress: &mut (dyn FnMut(ServiceProgress<'_>) + Send),
+    ) {
+        let id = watch.target.id.clone();
+        let service = snapshot.service(&id);
+        let name = service.map(ServiceObserved::name).unwrap_or_default();
+        let news = watch.look(
+            service,
+            snapshot.tasks_of(&id),
+            &snapshot.nodes,
+            options,
+            Instant::now(),
+        );
+        let seen = watch.last_failure(&snapshot.nodes, name);
+        if let Some(
+            Outcome::RolledBack { cause, .. }
+            | Outcome::Paused { cause, .. }
+            | Outcome::RollbackPaused { cause, .. },
+        ) = &mut watch.outcome
+        {
+            // The failed tasks are of a spec that is no longer in place: ask for all.
+            *cause = match seen {
+                Some(seen) => Some(seen),
+                None => self.tasks(&id, deadline).await.ok().and_then(|tasks| {
+                    newest(tasks.iter()).map(|task| TaskFailure::of(name, task, &snapshot.nodes))
+                }),
+            };
+        }
+        if news {
+            progress(ServiceProgress {
+                id: &id,
+                name,
+                verdict: &watch.last,
+                outcome: watch.outcome.as_ref(),
+            });
+        }
+    }
+
+    async fn snapshot(
+        &self,
+        targets: impl Iterator<Item = &ServiceTarget>,
+        deadline: Deadline,
+    ) -> Result<Snapshot, EngineError> {
+        let ids: Vec<&str> = targets.map(|target| target.id.as_str()).collect();
+        if ids.is_empty() {
+            return Ok(Snapshot {
+                services: Vec::new(),
+                tasks: Vec::new(),
+                nodes: Vec::new(),
+            });
+        }
+        let services = self.services_by_id(ids.iter().copied(), deadline).await?;
+        let found: Vec<&str> = services.iter().map(|service| service.id.as_str()).collect();
+        let tasks = if found.is_empty() {
+            Vec::new()
+        } else {
+            self.current_tasks(found, deadline).await?
+        };
+        let nodes = self.nodes(deadline).await?;
+        Ok(Snapshot {
+            services,
+            tasks,
+            nodes,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "wait_tests.rs"]
+mod tests;
