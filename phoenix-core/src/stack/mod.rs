@@ -1,1 +1,66 @@
-//! The stack room.
+//! Compose files turned into swarm services.
+//!
+//! A compose file is parsed into a tree with positions, its variables are replaced there, the
+//! tree is validated into a [model], and the model is rendered into the bodies that the
+//! engine's API takes, as `docker stack deploy` would send them. [`difference`] compares such a
+//! body with what runs.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use std::path::Path;
+//!
+//! use phoenix_core::stack::{ComposeFile, RenderContext, difference};
+//!
+//! let text = "services: {web: {image: \"nginx:${TAG}\", deploy: {replicas: 2}}}";
+//! let variables = BTreeMap::from([("TAG".to_owned(), "1.27".to_owned())]);
+//! let file = ComposeFile::parse(Path::new("site/web.yaml"), text, "shop", &variables)?;
+//! let rendered = file.render(&RenderContext::default());
+//! let web = &rendered.services[0];
+//! assert_eq!(web.name, "shop_web");
+//! assert_eq!(web.json["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.27");
+//! assert!(difference(&web.json, &web.json).is_empty());
+//! # Ok::<(), phoenix_core::ground::document::Problems>(())
+//! ```
+//!
+//! Invariants:
+//! * Nothing is dropped in silence: what a swarm cannot do is an error with its position.
+//! * Nothing depends on the environment of the process: variables are given.
+//! * Rendering is a pure function of the file and of what was looked up; the same file gives the
+//!   same bodies, whatever the order of maps.
+//! * This room talks to no engine and no registry.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod bodies;
+mod deploy;
+mod difference;
+mod duration;
+mod environment;
+mod image;
+mod interpolate;
+mod load;
+pub mod model;
+mod ports;
+mod quantity;
+mod reading;
+mod references;
+mod render;
+mod service;
+mod volumes;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use difference::{FieldChange, carry_digest, difference};
+pub use image::{Image, ImageError, Platform, ResolvedImage};
+pub use load::ComposeFile;
+pub use references::{Reference, References, StackSecret};
+pub use render::{
+    ConfigToCreate, NetworkBody, RenderContext, Rendered, ResolvedObject, ServiceBody, Unresolved,
+};
+
+/// The label of everything that belongs to a stack; its value is the stack's name.
+pub const STACK_LABEL: &str = "com.docker.stack.namespace";
+/// The label of a service with its image as the compose file writes it.
+pub const IMAGE_LABEL: &str = "com.docker.stack.image";

@@ -1,0 +1,256 @@
+//! Published ports: `"8080:80"`, `"8000-8002:80-82/udp"`, and the long form.
+//!
+//! Invariants: numbers are from 1 to 65535; a port names no host address, because a swarm
+//! publishes on all of them and an address would promise what does not happen.
+
+use crate::ground::document::{Cursor, Fields};
+
+use super::model::{Port, Protocol, PublishMode};
+use super::reading::{fields, integer};
+
+const PROTOCOLS: &[(&str, Protocol)] = &[
+    ("tcp", Protocol::Tcp),
+    ("udp", Protocol::Udp),
+    ("sctp", Protocol::Sctp),
+];
+const MODES: &[(&str, PublishMode)] = &[
+    ("ingress", PublishMode::Ingress),
+    ("host", PublishMode::Host),
+];
+
+/// What is wrong with a port in short form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PortError {
+    #[error("no port; one is written like `8080:80`, `80` or `8000-8002:80-82/udp`")]
+    Malformed,
+    #[error("a port is a number from 1 to 65535")]
+    Number,
+    #[error("the first port of a range is above its last")]
+    Backwards,
+    #[error("the ranges have different lengths")]
+    Lengths,
+    #[error("the protocol is one of `tcp`, `udp`, `sctp`")]
+    Protocol,
+    #[error(
+        "a swarm publishes a port on every address of its nodes, never on one alone: \
+         remove the address, or do not publish the port"
+    )]
+    HostAddress,
+}
+
+/// Reads the list of a service's ports.
+pub(super) fn ports(at: &Cursor<'_>) -> Option<Vec<Port>> {
+    let mut ports: Vec<Port> = Vec::new();
+    for item in at.items()? {
+        let read = match item.node().text() {
+            Some(text) => match short(text) {
+                Ok(ports) => ports,
+                Err(error) => {
+                    item.refuse(error.to_string());
+                    continue;
+                }
+            },
+            None => match long(&item) {
+                Some(port) => vec![port],
+                None => continue,
+            },
+        };
+        for port in read {
+            let twice = ports.iter().any(|other| {
+                other.protocol == port.protocol
+                    && match port.published {
+                        Some(_) => other.published == port.published && other.mode == port.mode,
+                        None => *other == port,
+                    }
+            });
+            if twice {
+                let number = port.published.unwrap_or(port.target);
+                item.refuse(format!("port {number} is listed twice"));
+            } else {
+                ports.push(port);
+            }
+        }
+    }
+    Some(ports)
+}
+
+/// Parses the short form; a range gives several ports.
+pub(super) fn short(text: &str) -> Result<Vec<Port>, PortError> {
+    let (numbers, protocol) = match text.split_once('/') {
+        Some((numbers, protocol)) => {
+            let protocol = protocol.to_ascii_lowercase();
+            let known = PROTOCOLS.iter().find(|(word, _)| *word == protocol);
+            (numbers, known.ok_or(PortError::Protocol)?.1)
+        }
+        None => (text, Protocol::Tcp),
+    };
+    let (published, target) = match numbers.rsplit_once(':') {
+        Some((published, _)) if published.contains(':') => return Err(PortError::HostAddress),
+        Some((published, target)) => (Some(range(published)?), range(target)?),
+        None => (None, range(numbers)?),
+    };
+    let port = |published, target| Port {
+        target,
+        published,
+        protocol,
+        mode: PublishMode::Ingress,
+    };
+    let (first, last) = target;
+    match published {
+        None => Ok((first..=last).map(|target| port(None, target)).collect()),
+        // Several published ports may lead to one, but not the other way round.
+        Some((from, to)) if first == last => Ok((from..=to)
+            .map(|published| port(Some(published), first))
+            .collect()),
+        Some((from, to)) if to - from == last - first => Ok((from..=to)
+            .zip(first..=last)
+            .map(|(published, target)| port(Some(published), target))
+            .collect()),
+        Some(_) => Err(PortError::Lengths),
+    }
+}
+
+fn range(text: &str) -> Result<(u16, u16), PortError> {
+    match text.split_once('-') {
+        None => number(text).map(|port| (port, port)),
+        Some((first, last)) => {
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(PortError::Backwards);
+            }
+            Ok((first, last))
+        }
+    }
+}
+
+fn number(text: &str) -> Result<u16, PortError> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        // An address without a published port (`127.0.0.1:80`) ends up here.
+        return Err(if text.parse::<std::net::IpAddr>().is_ok() {
+            PortError::HostAddress
+        } else {
+            PortError::Malformed
+        });
+    }
+    match text.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(PortError::Number),
+    }
+}
+
+fn long(at: &Cursor<'_>) -> Option<Port> {
+    let map: Fields<'_> = fields(
+        at,
+        &["target", "published", "protocol", "mode"],
+        &[(
+            "host_ip",
+            "a swarm publishes a port on every address of its nodes, never on one alone",
+        )],
+    )?;
+    let target = integer(&map.required("target")?, 1..=u16::MAX);
+    let published = match map.get("published") {
+        Some(at) => integer(&at, 0..=u16::MAX)?,
+        None => 0,
+    };
+    let protocol = match map.get("protocol") {
+        Some(at) => at.word(PROTOCOLS)?,
+        None => Protocol::Tcp,
+    };
+    let mode = match map.get("mode") {
+        Some(at) => at.word(MODES)?,
+        None => PublishMode::Ingress,
+    };
+    Some(Port {
+        target: target?,
+        published: (published > 0).then_some(published),
+        protocol,
+        mode,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tcp(published: Option<u16>, target: u16) -> Port {
+        Port {
+            target,
+            published,
+            protocol: Protocol::Tcp,
+            mode: PublishMode::Ingress,
+        }
+    }
+
+    #[test]
+    fn short_ports_are_read() {
+        assert_eq!(short("80"), Ok(vec![tcp(None, 80)]));
+        assert_eq!(short("8080:80"), Ok(vec![tcp(Some(8080), 80)]));
+        assert_eq!(short("8080:80/TCP"), Ok(vec![tcp(Some(8080), 80)]));
+        assert_eq!(
+            short("53:53/udp"),
+            Ok(vec![Port {
+                protocol: Protocol::Udp,
+                ..tcp(Some(53), 53)
+            }])
+        );
+        assert_eq!(
+            short("8000-8001:80-81"),
+            Ok(vec![tcp(Some(8000), 80), tcp(Some(8001), 81)])
+        );
+        assert_eq!(
+            short("8000-8001:80"),
+            Ok(vec![tcp(Some(8000), 80), tcp(Some(8001), 80)])
+        );
+        assert_eq!(short("80-81"), Ok(vec![tcp(None, 80), tcp(None, 81)]));
+    }
+
+    #[test]
+    fn malformed_short_ports_say_why() {
+        for (text, expected) in [
+            ("", PortError::Malformed),
+            (":80", PortError::Malformed),
+            ("80:", PortError::Malformed),
+            ("a:80", PortError::Malformed),
+            ("80-", PortError::Malformed),
+            ("0:80", PortError::Number),
+            ("70000", PortError::Number),
+            ("81-80", PortError::Backwards),
+            ("8000-8002:80-81", PortError::Lengths),
+            ("80:80-81", PortError::Lengths),
+            ("80/icmp", PortError::Protocol),
+            ("127.0.0.1:8080:80", PortError::HostAddress),
+            ("127.0.0.1::80", PortError::HostAddress),
+            ("127.0.0.1:80", PortError::HostAddress),
+            ("[::1]:8080:80", PortError::HostAddress),
+            ("0.0.0.0:8080:80", PortError::HostAddress),
+        ] {
+            assert_eq!(short(text), Err(expected), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_pair_up(from in 1_u16..60000, first in 1_u16..60000, length in 0_u16..100) {
+            let ports = short(&format!("{from}-{}:{first}-{}", from + length, first + length)).unwrap();
+            prop_assert_eq!(ports.len(), usize::from(length) + 1);
+            for (index, port) in (0..).zip(&ports) {
+                let target = if length == 0 { first } else { first + index };
+                prop_assert_eq!(port, &tcp(Some(from + index), target));
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text in "[0-9a-c.:/\\[\\]-]{0,16}") {
+            let _ = short(&text);
+        }
+
+        #[test]
+        fn no_address_is_ever_accepted(address in any::<std::net::Ipv4Addr>(), port in 1_u16..) {
+            for text in [format!("{address}:{port}:80"), format!("{address}::80")] {
+                prop_assert_eq!(short(&text), Err(PortError::HostAddress));
+            }
+        }
+    }
+}
