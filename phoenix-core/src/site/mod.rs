@@ -1,9 +1,27 @@
 //! What the operator declared: the site file, loaded, validated and cross-referenced.
 //!
-//! This room reads the site file and what it points to by name; it never contacts a server.
+//! This room reads the site file and looks at the files it refers to; it never contacts a server
+//! and reads no environment variable. [`Site::load`] reports everything that is wrong at once,
+//! each with its place in the file; what it gives back has no reference that leads nowhere.
+//! Secrets are not in the site file, and what may be one by mistake is not quoted.
 
+mod certificates;
+mod files;
+mod format;
+mod guests;
+mod load;
 mod model;
+mod names;
+mod read;
+mod schema;
+mod shape;
+mod stacks;
+mod values;
 
+#[cfg(test)]
+mod tests;
+
+pub use load::{LoadError, Loaded};
 pub use model::{
     CertificateAuthority, CertificateDeclaration, CertificatePart, Command, ComposeSource,
     DaemonSettings, DeliveredFile, Delivery, DockerAddress, DockerEndpoint, DockerTls,
@@ -11,3 +29,4 @@ pub use model::{
     ProxmoxEndpoint, Reach, SecretDeclaration, SecretSource, ServerTrust, Site, Stack, SwarmRole,
     SwarmSettings, Timeouts, TokenSource,
 };
+pub use schema::schema;

@@ -151,7 +151,7 @@ pub struct DockerEndpoint {
 }
 
 /// Where a Docker engine listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DockerAddress {
     /// A unix socket on the machine Phoenix runs on.
@@ -213,6 +213,17 @@ pub struct Command {
     pub argv: Vec<String>,
     /// How long it may run. Default 60 s.
     pub timeout: Duration,
+}
+
+impl std::fmt::Display for Command {
+    /// As a shell would take it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = self.argv.iter().map(String::as_str);
+        match shlex::try_join(words) {
+            Ok(line) => f.write_str(&line),
+            Err(_) => write!(f, "{:?}", self.argv),
+        }
+    }
 }
 
 impl Command {
