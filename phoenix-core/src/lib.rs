@@ -13,6 +13,31 @@
 //! * [`portainer`]: a client of Portainer's HTTP API
 //! * [`site`]: what the operator declared
 //! * [`sync`]: the dependency graph, plan, apply, events and report
+//!
+//! A whole sync, with its events on standard output as JSON:
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! use phoenix_core::site::Site;
+//! use phoenix_core::sync::{Inputs, Record, RunOutcome, Session, SyncOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let loaded = Site::load(Path::new("phoenix.yaml"))?;
+//! for warning in &loaded.warnings {
+//!     eprintln!("{warning}");
+//! }
+//! let session = Session::open(loaded.site, Inputs::new(|name: &str| std::env::var(name).ok()))?;
+//! let events = |record: &Record| match serde_json::to_string(record) {
+//!     Ok(line) => println!("{line}"),
+//!     Err(error) => eprintln!("{error}"),
+//! };
+//! let report = session.sync(&SyncOptions::default(), Arc::new(events)).await?;
+//! assert_eq!(report.outcome, RunOutcome::Converged);
+//! # Ok(())
+//! # }
+//! ```
 pub mod docker;
 pub mod ground;
 pub mod guest;

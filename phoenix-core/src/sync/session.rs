@@ -1,0 +1,252 @@
+//! One site, opened: planned, synced, looked at.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use time::OffsetDateTime;
+
+use super::context::{Context, Inputs, OpenError};
+use super::explain;
+use super::needs;
+use super::record::Recorder;
+use super::run::{self, Observed, Steps};
+use super::state::LockError;
+use super::steps;
+use super::{
+    Cycle, Event, EventSink, FORMAT_VERSION, Failure, FailureClass, Graph, Plan, PlannedStep,
+    Report, RunOutcome, Status, StepOutcome, status, verify,
+};
+use crate::guest::{Guest, Output, Program};
+use crate::site::Site;
+
+/// What a sync is asked to do beyond converging.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct SyncOptions {
+    /// Whether Portainer's stack and data are removed first.
+    pub reset_portainer: bool,
+}
+
+impl SyncOptions {
+    /// The same, with Portainer reset or not.
+    #[must_use]
+    pub fn reset_portainer(mut self, reset: bool) -> Self {
+        self.reset_portainer = reset;
+        self
+    }
+}
+
+/// Why a sync could not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// Another sync of this site is running on the same state.
+    #[error("another sync of this site is running: the lock is held by {holder}")]
+    Locked {
+        /// The process that holds the lock.
+        holder: String,
+    },
+    /// The state directory cannot be used.
+    #[error("the state directory cannot be used")]
+    State(#[source] std::io::Error),
+}
+
+/// A site, opened. Nothing has been contacted yet.
+pub struct Session {
+    context: Arc<Context>,
+}
+
+impl Session {
+    /// Reads what the site refers to (compose files, tokens, secrets) and checks that it fits
+    /// together. No server is contacted, and nothing is written.
+    ///
+    /// # Errors
+    /// [`OpenError`] naming what is wrong and where.
+    pub fn open(site: Site, inputs: Inputs) -> Result<Self, OpenError> {
+        let context = Context::open(site, inputs)?;
+        let session = Self {
+            context: Arc::new(context),
+        };
+        session
+            .graph(&SyncOptions::default())
+            .map_err(OpenError::Cycle)?;
+        Ok(session)
+    }
+
+    /// The site.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        &self.context.site
+    }
+
+    /// Worth knowing about what the site refers to, found while opening it.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.context.warnings
+    }
+
+    /// The graph of the site's resources.
+    ///
+    /// # Errors
+    /// [`Cycle`] when resources need each other.
+    pub fn graph(&self, options: &SyncOptions) -> Result<Graph, Cycle> {
+        needs::graph(&self.context.site, &self.context.stack_needs, options)
+    }
+
+    /// Observes the site and says what a sync would do. No write request is sent and nothing is
+    /// written, here or there.
+    pub async fn plan(&self, options: &SyncOptions, sink: Arc<dyn EventSink>) -> Plan {
+        let recorder = Recorder::new(sink, None);
+        self.started(&recorder, true);
+        let (graph, steps) = self.prepare(options);
+        let plan = self.observe(&graph, &steps).await;
+        recorder.emit(Event::Planned { plan: plan.clone() });
+        plan
+    }
+
+    /// Makes the site as declared.
+    ///
+    /// Dropping the future stops it between two requests; another sync then goes on from there.
+    ///
+    /// # Errors
+    /// [`SyncError`] when it could not begin. That steps failed is said by the [`Report`].
+    pub async fn sync(
+        &self,
+        options: &SyncOptions,
+        sink: Arc<dyn EventSink>,
+    ) -> Result<Report, SyncError> {
+        let state = &self.context.state;
+        state.create().map_err(SyncError::State)?;
+        let lock = state.lock().map_err(|error| match error {
+            LockError::Held(holder) => SyncError::Locked { holder },
+            LockError::Io(path, error) => SyncError::State(std::io::Error::new(
+                error.kind(),
+                format!("{}: {error}", path.display()),
+            )),
+        })?;
+        state.ensure_fingerprint_key().map_err(SyncError::State)?;
+        let begun = Instant::now();
+        let name = OffsetDateTime::now_utc().unix_timestamp_nanos().to_string();
+        let journal = state.journal(&name).map_err(SyncError::State)?;
+        let recorder = Arc::new(Recorder::new(sink, Some(journal)));
+        self.started(&recorder, false);
+
+        let (graph, steps) = self.prepare(options);
+        let plan = self.observe(&graph, &steps).await;
+        recorder.emit(Event::Planned { plan: plan.clone() });
+        let reports = run::apply(&graph, &steps, &plan.steps, &recorder).await;
+        let checks = verify::checks(&self.context, &reports, &recorder.milestones());
+        let changed = reports
+            .iter()
+            .filter(|report| report.outcome == StepOutcome::Changed)
+            .count();
+        let mut outcome =
+            RunOutcome::of(reports.iter().filter_map(|report| report.failure.as_ref()));
+        if outcome == RunOutcome::Converged && checks.iter().any(|check| !check.holds) {
+            outcome = RunOutcome::Failed;
+        }
+        let report = Report {
+            site: self.context.site.name.clone(),
+            outcome,
+            changed,
+            steps: reports,
+            checks,
+            warnings: plan.warnings,
+            elapsed_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+        };
+        recorder.emit(Event::Finished {
+            report: report.clone(),
+        });
+        drop(lock);
+        Ok(report)
+    }
+
+    /// What the site looks like now. Nothing is changed.
+    pub async fn status(&self) -> Status {
+        status::status(&self.context).await
+    }
+
+    /// Runs a program in the guest named `name`. A program that fails is no failure here: see
+    /// its [`Output::status`].
+    ///
+    /// # Errors
+    /// When there is no such guest, it is not reached through its agent, or the program was not
+    /// started.
+    pub async fn run(&self, name: &str, program: &Program) -> Result<Output, Failure> {
+        let guest = self.guest(name)?;
+        let ran = guest.run(program).await;
+        ran.map_err(|error| explain::guest(name, &error))
+    }
+
+    /// The guest named `name`, to run programs in.
+    ///
+    /// # Errors
+    /// When there is none, or it is not reached through its agent.
+    pub fn guest(&self, name: &str) -> Result<Arc<dyn Guest>, Failure> {
+        self.context.guest(name)
+    }
+
+    fn started(&self, recorder: &Recorder, dry_run: bool) {
+        recorder.emit(Event::Started {
+            format: FORMAT_VERSION,
+            site: self.context.site.name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            dry_run,
+        });
+    }
+
+    fn prepare(&self, options: &SyncOptions) -> (Graph, Steps) {
+        // `open` has refused cycles, and no option adds one.
+        let graph = self.graph(options).unwrap_or_else(|_| Graph::empty());
+        let steps = graph
+            .order()
+            .map(|id| (id.clone(), steps::step(&self.context, id)))
+            .collect::<BTreeMap<_, _>>();
+        (graph, steps)
+    }
+
+    async fn observe(&self, graph: &Graph, steps: &Steps) -> Plan {
+        let observed = run::observe(graph, steps).await;
+        let mut warnings = self.context.warnings.clone();
+        let mut planned = Vec::with_capacity(observed.len());
+        for (
+            step,
+            Observed {
+                action,
+                warnings: found,
+                ..
+            },
+        ) in observed
+        {
+            warnings.extend(
+                found
+                    .into_iter()
+                    .map(|warning| format!("{step}: {warning}")),
+            );
+            planned.push(PlannedStep {
+                needs: graph.needs(&step).cloned().collect(),
+                step,
+                action,
+            });
+        }
+        Plan {
+            site: self.context.site.name.clone(),
+            steps: planned,
+            warnings,
+        }
+    }
+}
+
+impl Plan {
+    /// The outcome that the failures met while observing would give a run.
+    #[must_use]
+    pub fn outcome(&self) -> RunOutcome {
+        RunOutcome::of(self.failures())
+    }
+}
+
+/// The failure of a local file or the machine's own resources.
+pub(super) fn local(what: impl std::fmt::Display, error: &dyn std::error::Error) -> Failure {
+    Failure::new(FailureClass::Failed, error).context(what)
+}

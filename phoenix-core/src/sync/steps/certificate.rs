@@ -1,0 +1,162 @@
+//! A declared certificate: issued, delivered to guests, and in use there.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+
+use super::delivery::{Target, WantedFile, part};
+use super::issued::Issued;
+use crate::pki::{Bundle, CertificateRequest};
+use crate::site::CertificateDeclaration;
+use crate::sync::context::Context;
+use crate::sync::plan::counted;
+use crate::sync::session::local;
+use crate::sync::step::{Observation, Progress, Step, View};
+use crate::sync::{Change, Failure, ResourceId, Verb};
+
+pub(in crate::sync) struct CertificateStep {
+    cx: Arc<Context>,
+    name: String,
+}
+
+impl CertificateStep {
+    pub(in crate::sync) fn new(cx: Arc<Context>, name: String) -> Self {
+        Self { cx, name }
+    }
+
+    fn declared(&self) -> &CertificateDeclaration {
+        &self.cx.site.certificates[&self.name]
+    }
+
+    pub(in crate::sync) fn issued(&self) -> Result<Issued, Failure> {
+        let declared = self.declared();
+        let request = CertificateRequest::new(
+            &declared.common_name,
+            declared.profile,
+            declared.sans.clone(),
+            declared.lifetime,
+            declared.key_type,
+        )
+        .map_err(|error| local(format!("certificate {}", self.name), &error))?;
+        Ok(Issued {
+            what: format!("{} certificate {}", declared.profile, self.name),
+            path: self.cx.state.certificate(&self.name),
+            request,
+            renew_before: declared.renew_before,
+        })
+    }
+
+    /// The deliveries of `bundle`.
+    fn targets(&self, bundle: &Bundle) -> Vec<Target> {
+        self.deliveries(|wanted| part(bundle, wanted))
+    }
+
+    fn deliveries(
+        &self,
+        content: impl Fn(crate::site::CertificatePart) -> crate::ground::SecretBytes,
+    ) -> Vec<Target> {
+        self.declared()
+            .deliveries
+            .iter()
+            .enumerate()
+            .map(|(number, delivery)| Target {
+                guest: delivery.guest.clone(),
+                key: format!("certificate-{}-{}-{number}", self.name, delivery.guest),
+                what: format!("certificate {}", self.name),
+                files: delivery
+                    .files
+                    .iter()
+                    .map(|file| WantedFile {
+                        path: file.path.clone(),
+                        content: content(file.part),
+                        owner: file.owner.clone(),
+                        group: file.group.clone(),
+                        mode: file.mode,
+                    })
+                    .collect(),
+                reload: delivery.reload.clone(),
+                verb: Verb::Reload,
+            })
+            .collect()
+    }
+
+    fn deliveries_unobserved(&self) -> Vec<Change> {
+        self.deliveries(|_| crate::ground::SecretBytes::new(Vec::new()))
+            .iter()
+            .flat_map(|target| target.unobserved("the certificate is issued"))
+            .collect()
+    }
+
+    /// What the stored certificate is, and what differs in the guests.
+    pub(in crate::sync) async fn look(&self) -> Result<(Vec<Change>, String), Failure> {
+        let issued = self.issued()?;
+        let stored = issued.look(&self.cx).await?;
+        let Some(bundle) = stored.current() else {
+            let mut changes = vec![issued.change(&stored.reasons)];
+            changes.extend(self.deliveries_unobserved());
+            return Ok((changes, String::new()));
+        };
+        let targets = self.targets(bundle);
+        let looked = join_all(targets.iter().map(|target| target.differences(&self.cx))).await;
+        let mut changes = Vec::new();
+        for differences in looked {
+            changes.extend(differences?.into_changes());
+        }
+        let files: usize = targets.iter().map(|target| target.files.len()).sum();
+        let mut evidence = format!("valid until {}", bundle.leaf().not_after.date());
+        if files > 0 {
+            let guests: Vec<&str> = targets.iter().map(|target| target.guest.as_str()).collect();
+            evidence.push_str(&format!(
+                ", {} in {}",
+                counted(files, "file"),
+                guests.join(", ")
+            ));
+        }
+        Ok((changes, evidence))
+    }
+}
+
+#[async_trait]
+impl Step for CertificateStep {
+    async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
+        let (changes, evidence) = self.look().await?;
+        Ok(Observation::of(changes, evidence).usable())
+    }
+
+    async fn apply(&self, progress: &Progress) -> Result<(), Failure> {
+        let issued = self.issued()?;
+        let bundle = issued.ensure(&self.cx, progress).await?;
+        let targets = self.targets(&bundle);
+        // Each guest on its own: one that fails does not keep the others from being served.
+        let delivered = join_all(targets.iter().map(|target| async {
+            target.place(&self.cx, progress).await?;
+            target.reload(&self.cx, progress).await
+        }))
+        .await;
+        let mut failures = delivered.into_iter().filter_map(Result::err);
+        match failures.next() {
+            None => Ok(()),
+            Some(mut first) => {
+                for other in failures {
+                    first.message = format!("{}; {}", first.message, other.message);
+                }
+                Err(first)
+            }
+        }
+    }
+
+    fn seen_through(&self) -> Vec<ResourceId> {
+        self.declared()
+            .deliveries
+            .iter()
+            .map(|delivery| ResourceId::Guest(delivery.guest.clone()))
+            .collect()
+    }
+
+    fn unobserved(&self) -> Vec<Change> {
+        let mut changes: Vec<Change> = self.issued().iter().map(Issued::unobserved).collect();
+        changes.extend(self.deliveries_unobserved());
+        changes
+    }
+}

@@ -1,0 +1,123 @@
+//! A certificate that Phoenix issues and keeps: what is stored, and whether it will do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::ground::Deadline;
+use crate::pki::{Bundle, CertificateRequest, Issuer, RenewalReason, renewal_reasons};
+use crate::sync::context::Context;
+use crate::sync::session::local;
+use crate::sync::state::create_parent;
+use crate::sync::step::Progress;
+use crate::sync::{Change, Failure, FailureClass, Verb};
+
+/// How long making a key and signing may take.
+const ISSUING: Duration = Duration::from_secs(60);
+
+/// A certificate to be issued by the site's CA and stored at `path`.
+#[derive(Debug, Clone)]
+pub(in crate::sync) struct Issued {
+    pub(in crate::sync) what: String,
+    pub(in crate::sync) path: PathBuf,
+    pub(in crate::sync) request: CertificateRequest,
+    pub(in crate::sync) renew_before: Duration,
+}
+
+/// What is stored of a certificate, and why that does not do.
+#[derive(Debug, Clone)]
+pub(in crate::sync) struct Stored {
+    pub(in crate::sync) bundle: Option<Bundle>,
+    pub(in crate::sync) reasons: Vec<RenewalReason>,
+}
+
+impl Stored {
+    /// Whether what is stored still works, although it is due.
+    pub(in crate::sync) fn still_works(&self) -> bool {
+        self.reasons.iter().all(|reason| {
+            matches!(
+                reason,
+                RenewalReason::Expiring { .. } | RenewalReason::Outlives { .. }
+            )
+        })
+    }
+
+    /// The bundle, when it will do.
+    pub(in crate::sync) fn current(&self) -> Option<&Bundle> {
+        self.bundle.as_ref().filter(|_| self.reasons.is_empty())
+    }
+}
+
+impl Issued {
+    /// Looks at what is stored.
+    pub(in crate::sync) async fn look(&self, cx: &Context) -> Result<Stored, Failure> {
+        let loaded = Bundle::load(&self.path);
+        let Some(authority) = cx.authority()? else {
+            return Ok(Stored {
+                bundle: None,
+                reasons: vec![RenewalReason::Missing],
+            });
+        };
+        let reasons = renewal_reasons(
+            loaded.as_ref().map(Option::as_ref),
+            &self.request,
+            self.renew_before,
+            authority.identity(),
+            OffsetDateTime::now_utc(),
+        );
+        Ok(Stored {
+            bundle: loaded.ok().flatten(),
+            reasons,
+        })
+    }
+
+    /// The change that issuing it is.
+    pub(in crate::sync) fn change(&self, reasons: &[RenewalReason]) -> Change {
+        Change::because(
+            Verb::Issue,
+            self.what.clone(),
+            reasons.iter().map(ToString::to_string).collect(),
+        )
+    }
+
+    /// What issuing it probably is, when the CA cannot be seen yet.
+    pub(in crate::sync) fn unobserved(&self) -> Change {
+        self.change(&[RenewalReason::Missing])
+    }
+
+    /// The bundle that will do: the stored one, or one that is issued now.
+    pub(in crate::sync) async fn ensure(
+        &self,
+        cx: &Context,
+        progress: &Progress,
+    ) -> Result<Bundle, Failure> {
+        let stored = self.look(cx).await?;
+        if let Some(bundle) = stored.current() {
+            return Ok(bundle.clone());
+        }
+        let bundle = self.issue(cx).await?;
+        progress.changed(self.change(&stored.reasons));
+        Ok(bundle)
+    }
+
+    /// Issues it and stores it.
+    async fn issue(&self, cx: &Context) -> Result<Bundle, Failure> {
+        let authority = cx.authority()?.ok_or_else(|| {
+            Failure::message(
+                FailureClass::Failed,
+                "the certificate authority has not been created",
+            )
+        })?;
+        let bundle = authority
+            .issue(&self.request, Deadline::after(ISSUING))
+            .await
+            .map_err(|error| local(format!("{} cannot be issued", self.what), &error))?;
+        create_parent(&self.path)
+            .map_err(|error| local(format!("{} cannot be stored", self.what), &error))?;
+        bundle
+            .save(&self.path)
+            .map_err(|error| local(format!("{} cannot be stored", self.what), &error))?;
+        Ok(bundle)
+    }
+}
