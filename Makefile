@@ -1,0 +1,58 @@
+# Everything takes the dev profile, so that dependencies are compiled once.
+CARGO ?= cargo
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+LAB := $(BIN)/phoenix-lab
+PHOENIX := $(BIN)/phoenix --config lab/phoenix.yaml
+
+.PHONY: help demo lab lab-down test check bench bench-converge tools programs
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+demo: lab ## Bring up the lab and take the demo site from nothing to converged, twice
+	$(PHOENIX) sync all --reset-portainer
+	$(PHOENIX) sync all
+	$(PHOENIX) status
+	@echo
+	@echo 'The demo site is up. To look around:'
+	@echo '  $(PHOENIX) plan'
+	@echo '  $(PHOENIX) exec drphoenix -- docker ps'
+	@echo '  $(PHOENIX) --help'
+	@echo 'To take it down: make lab-down'
+
+lab: programs ## Bring up the demo's lab, fill in its site file and leave it up
+	@$(LAB) down
+	$(LAB) up --site lab
+
+lab-down: programs ## Remove the demo's lab and its site
+	$(LAB) down
+
+test: programs ## Check format and lints, run all tests, on labs of their own
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(LAB) prepare
+	$(CARGO) test --workspace --no-fail-fast; status=$$?; $(LAB) down --orphans && exit $$status
+
+check: tools ## Check format, lints and documentation, without running anything
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+bench: tools ## Measure certificates, site files and plans
+	$(CARGO) bench -p phoenix-benches
+
+bench-converge: programs ## Measure a first and a second sync of the demo site on a lab
+	$(LAB) bench
+
+programs: tools
+	$(CARGO) build --workspace --bins
+
+# Cargo needs a C compiler and a linker before the lab can install anything.
+tools:
+	@command -v cc >/dev/null && test -e /usr/include/stdio.h && exit 0; \
+	install='apt-get install -y --no-install-recommends gcc libc6-dev'; \
+	if [ "$$(id -u)" != 0 ]; then \
+		echo "packages are missing; run: sudo apt-get update && sudo $$install" >&2; exit 2; \
+	fi; \
+	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1; \
+	apt-get update -q && $$install
