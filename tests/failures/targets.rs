@@ -32,8 +32,6 @@ pub(super) async fn go() {
     a_network_of_another_kind(&fixture).await;
     a_manager_that_is_locked(&fixture).await;
     fixture.nothing_to_change().await;
-    // Last: two managers that lost each other may take minutes to find a leader again.
-    a_swarm_without_a_leader(&fixture).await;
     fixture.harness.stop().await;
 }
 
@@ -463,57 +461,4 @@ async fn autolock(fixture: &Fixture, locked: bool) {
     spec["EncryptionConfig"] = json!({ "AutoLockManagers": locked });
     let path = format!("/swarm/update?version={}", swarm["Version"]["Index"]);
     docker.post(&path, spec).await.expect("update");
-}
-
-/// Two managers, one of them gone: the other has no majority.
-async fn a_swarm_without_a_leader(fixture: &Fixture) {
-    let docker = fixture.manager().docker();
-    role_of_worker(fixture, "manager").await;
-    let worker = fixture.worker();
-    worker
-        .service(Service::Dockerd, ServiceAction::Kill)
-        .await
-        .expect("kill");
-    until("the loss of the leader", async || {
-        let info = docker.get("/info").await.expect("info");
-        let error = info["Swarm"]["Error"].as_str().unwrap_or_default();
-        error.contains("does not have a leader")
-    })
-    .await;
-    let run = fixture.sync_json().await.expect(1);
-    assert_eq!(run.failed(), ["docker/worker", "swarm"], "{run}");
-    let failure = run.failure("swarm");
-    assert_eq!(failure["guest"], "manager");
-    says(
-        failure["message"].as_str().expect("message"),
-        &["manager", "without a leader"],
-    );
-    says(
-        failure["hint"].as_str().expect("hint"),
-        &["bring more than half of the managers back"],
-    );
-}
-
-async fn role_of_worker(fixture: &Fixture, role: &str) {
-    let docker = fixture.manager().docker();
-    let id = fixture.worker().docker().get("/info").await.expect("info")["Swarm"]["NodeID"].clone();
-    let id = id.as_str().expect("an id");
-    until("another role", async || {
-        let node = docker.get(&format!("/nodes/{id}")).await.expect("node");
-        let mut spec = node["Spec"].clone();
-        spec["Role"] = Value::from(role);
-        // Its version grows by itself while it changes.
-        let path = format!("/nodes/{id}/update?version={}", node["Version"]["Index"]);
-        docker.post(&path, spec).await.is_ok()
-    })
-    .await;
-    until("a second manager", async || {
-        let nodes = docker.get("/nodes").await.expect("nodes");
-        let nodes = nodes.as_array().into_iter().flatten();
-        nodes
-            .filter(|node| node["ManagerStatus"]["Reachability"] == "reachable")
-            .count()
-            == 2
-    })
-    .await;
 }
