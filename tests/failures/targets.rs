@@ -3,7 +3,7 @@
 
 use phoenix_lab::harness::{Run, until};
 use phoenix_lab::{Service, ServiceAction};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::fixture::{Fixture, Told, in_node, other_root, says};
