@@ -330,6 +330,23 @@ impl Bundle {
         self.check_names(names)
     }
 
+    /// The last second at which the leaf and everything above it is valid: what the leaf's own
+    /// end says is moot once a certificate above it ends sooner.
+    #[must_use]
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.intermediates()
+            .chain([&self.root])
+            .map(|certificate| certificate.not_after)
+            .fold(self.leaf.not_after, OffsetDateTime::min)
+    }
+
+    /// What the leaf may be used for, when that is `profile` and more.
+    #[must_use]
+    pub fn wider_than(&self, profile: Profile) -> Option<Profile> {
+        let have = self.leaf.profile?;
+        (have == Profile::Peer && profile != Profile::Peer).then_some(have)
+    }
+
     /// Whether the private key is that of the leaf.
     #[must_use]
     pub fn key_matches(&self) -> bool {

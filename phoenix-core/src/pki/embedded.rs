@@ -391,9 +391,8 @@ impl EmbeddedCa {
             }
         }
         let identity = IssuerIdentity {
-            name: intermediate.subject.clone(),
-            root: root.fingerprint,
             key_ids: intermediate.subject_key_id.iter().cloned().collect(),
+            ..IssuerIdentity::new(&intermediate.subject, vec![root.fingerprint])
         };
         Ok(Self {
             inner: Arc::new(Inner {
@@ -418,6 +417,12 @@ impl EmbeddedCa {
     #[must_use]
     pub fn intermediate(&self) -> &ObservedCertificate {
         &self.inner.intermediate
+    }
+
+    /// The root's certificate as PEM.
+    #[must_use]
+    pub fn root_pem(&self) -> &str {
+        &self.inner.root_pem
     }
 
     /// The intermediate's certificate as PEM.
@@ -529,10 +534,6 @@ impl Issuer for EmbeddedCa {
 
     fn identity(&self) -> &IssuerIdentity {
         &self.inner.identity
-    }
-
-    fn root_pem(&self) -> &str {
-        &self.inner.root_pem
     }
 
     fn latest_not_after(&self) -> Option<OffsetDateTime> {

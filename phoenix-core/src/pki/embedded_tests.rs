@@ -375,7 +375,7 @@ async fn an_issuer_issues_within_its_deadline() {
         .await
         .expect("issued");
     assert!(issuer.identity().issued(&bundle));
-    assert_eq!(issuer.root_pem(), bundle.root_pem());
+    assert_eq!(ca.root_pem(), bundle.root_pem());
     let slow = CertificateRequest::new("a", Profile::Client, vec![], DAY, KeyType::Rsa2048);
     let error = issuer
         .issue(&slow.expect("valid"), Deadline::after(Duration::ZERO))

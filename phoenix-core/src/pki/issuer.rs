@@ -27,11 +27,24 @@ pub trait Issuer: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Bundle, IssueError>;
 
-    /// Who issues: a bundle from another issuer is renewed.
-    fn identity(&self) -> &IssuerIdentity;
+    /// Issues anew what `current` was issued for, with a fresh key. An issuer that lets a
+    /// certificate vouch for its own renewal does so where `current` allows it; the others, and
+    /// this default, issue as ever.
+    ///
+    /// # Errors
+    /// [`IssueError`]; `current` is as good as before then.
+    async fn renew(
+        &self,
+        request: &CertificateRequest,
+        current: &Bundle,
+        deadline: Deadline,
+    ) -> Result<Bundle, IssueError> {
+        let _ = current;
+        self.issue(request, deadline).await
+    }
 
-    /// The root's certificate as PEM.
-    fn root_pem(&self) -> &str;
+    /// Who issues: a bundle from another issuer is renewed. Known without contacting anybody.
+    fn identity(&self) -> &IssuerIdentity;
 
     /// The last second that a certificate issued now could be valid; `None` when that is not
     /// known beforehand.
@@ -44,18 +57,35 @@ pub trait Issuer: fmt::Debug + Send + Sync {
 pub struct IssuerIdentity {
     /// The name of the issuing certificate, readable.
     pub name: String,
-    /// The SHA-256 of the root's DER.
-    pub root: [u8; 32],
-    /// The identifiers of the keys that sign leaves; empty when any below the root will do.
+    /// The SHA-256 of the DER of each root that its certificates may lead to.
+    pub roots: Vec<[u8; 32]>,
+    /// The identifiers of the keys that sign leaves; empty when any below a root will do.
     pub key_ids: Vec<Vec<u8>>,
+    /// Whether a certificate that is good for more than it was asked for will do: some servers
+    /// decide that by themselves.
+    pub wider_profiles: bool,
+    /// Whether the issuer decides how long a certificate lives, whatever was asked for.
+    pub own_lifetimes: bool,
 }
 
 impl IssuerIdentity {
+    /// An issuer whose certificates lead to one of `roots` (SHA-256 of their DER), through any
+    /// intermediate, and are exactly what was asked for.
+    pub fn new(name: impl Into<String>, roots: Vec<[u8; 32]>) -> Self {
+        Self {
+            name: name.into(),
+            roots,
+            key_ids: Vec::new(),
+            wider_profiles: false,
+            own_lifetimes: false,
+        }
+    }
+
     /// Whether `bundle` claims to come from this issuer. Says nothing about signatures.
     #[must_use]
     pub fn issued(&self, bundle: &Bundle) -> bool {
         let leaf = bundle.leaf();
-        self.root == bundle.root().fingerprint
+        self.roots.contains(&bundle.root().fingerprint)
             && (self.key_ids.is_empty()
                 || leaf
                     .authority_key_id
@@ -66,12 +96,11 @@ impl IssuerIdentity {
 
 impl fmt::Display for IssuerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} (root SHA-256 {}…)",
-            self.name,
-            hex::encode(&self.root[..8])
-        )
+        f.write_str(&self.name)?;
+        match &self.roots[..] {
+            [root] => write!(f, " (root SHA-256 {}…)", hex::encode(&root[..8])),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub use issuer::{IssueError, Issuer, IssuerIdentity};
 pub use key::KeyError;
 pub use observed::{CertificateError, ObservedCertificate};
 pub use pem::PemError;
-pub use renewal::{RenewalReason, renewal_reasons};
+pub use renewal::{RenewalReason, RenewalRule, renewal_reasons};
 pub use request::{CertificateRequest, KeyType, Profile, RequestError, UnknownChoice};
 pub use san::{SanDifference, SanError, SubjectAltName};
 pub use tls::{TlsError, TlsIdentity, client_config, crypto_provider, root_store, server_config};

@@ -2,7 +2,7 @@
 //!
 //! The reasons are a function of what is stored, what is asked for, who issues and what time it
 //! is, so that a plan made twice says the same. A bundle that was just issued for a request gives
-//! no reason (as long as `renew_before` is below the lifetime), so that renewing ends.
+//! no reason (as long as [`RenewalRule::Before`] is below the lifetime), so that renewing ends.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,44 @@ use time::OffsetDateTime;
 
 use super::bundle::{Bundle, BundleError};
 use super::issuer::IssuerIdentity;
+use super::observed::ObservedCertificate;
 use super::request::{CertificateRequest, KeyType, Profile};
 use super::san::SanDifference;
 use super::template::BACKDATE;
 use super::times::{about, exactly, show};
+
+/// When a certificate that is otherwise right is issued anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum RenewalRule {
+    /// When two thirds of its own lifetime have passed, up to a twentieth of it earlier: each
+    /// certificate at another moment, which follows from its fingerprint, so that those issued
+    /// together are not all due together.
+    #[default]
+    TwoThirds,
+    /// When less than this is left.
+    Before(Duration),
+}
+
+impl RenewalRule {
+    /// The moment from which `certificate` is due, when it is good until `not_after` at most.
+    #[must_use]
+    pub fn due(
+        self,
+        certificate: &ObservedCertificate,
+        not_after: OffsetDateTime,
+    ) -> OffsetDateTime {
+        match self {
+            Self::TwoThirds => {
+                let lifetime = (not_after - certificate.not_before).max(time::Duration::ZERO);
+                let [a, b, c, d, ..] = certificate.fingerprint;
+                let jitter = f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX);
+                certificate.not_before + lifetime * (2.0 / 3.0 - jitter / 20.0)
+            }
+            Self::Before(left) => not_after - left,
+        }
+    }
+}
 
 /// A reason to issue a certificate anew. `Display` is for the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +70,12 @@ pub enum RenewalReason {
         /// How long ago that was.
         ago: Duration,
     },
-    /// Less than the declared time is left.
+    /// Its renewal is due.
     Expiring {
         /// How long it is still valid.
         left: Duration,
-        /// What must be left.
-        renew_before: Duration,
+        /// Since when it is due.
+        since: OffsetDateTime,
     },
     /// It is not valid yet.
     NotYetValid {
@@ -99,12 +133,9 @@ impl fmt::Display for RenewalReason {
             Self::Unreadable { problem } => write!(f, "unreadable: {problem}"),
             Self::KeyMismatch => f.write_str("key does not match"),
             Self::Expired { at, ago } => write!(f, "expired {} ago, on {}", about(*ago), show(at)),
-            Self::Expiring { left, renew_before } => write!(
-                f,
-                "expires in {} (renewed below {})",
-                about(*left),
-                exactly(*renew_before)
-            ),
+            Self::Expiring { left, since } => {
+                write!(f, "expires in {}, due since {}", about(*left), show(since))
+            }
             Self::NotYetValid { from } => write!(f, "not valid before {}", show(from)),
             Self::Outlives { left, lifetime } => write!(
                 f,
@@ -137,13 +168,13 @@ impl fmt::Display for RenewalReason {
 /// Why `stored` must be issued anew; empty when it need not. Always in the same order.
 ///
 /// `stored` is what [`Bundle::load`] gave, borrowed:
-/// `loaded.as_ref().map(Option::as_ref)`. `renew_before` must be below the request's lifetime,
-/// or every new certificate is due at once.
+/// `loaded.as_ref().map(Option::as_ref)`. A [`RenewalRule::Before`] must be below the request's
+/// lifetime, or every new certificate is due at once.
 #[must_use]
 pub fn renewal_reasons(
     stored: Result<Option<&Bundle>, &BundleError>,
     request: &CertificateRequest,
-    renew_before: Duration,
+    rule: RenewalRule,
     issuer: &IssuerIdentity,
     now: OffsetDateTime,
 ) -> Vec<RenewalReason> {
@@ -161,7 +192,7 @@ pub fn renewal_reasons(
     if !bundle.key_matches() {
         reasons.push(RenewalReason::KeyMismatch);
     }
-    reasons.extend(time_reason(bundle, request, renew_before, now));
+    reasons.extend(time_reason(bundle, request, rule, issuer, now));
     let common_name = leaf.common_name.as_deref().unwrap_or_default();
     if common_name != request.common_name() {
         reasons.push(RenewalReason::CommonName {
@@ -173,7 +204,8 @@ pub fn renewal_reasons(
     if !difference.is_empty() {
         reasons.push(RenewalReason::Names(difference));
     }
-    if leaf.profile != Some(request.profile()) {
+    let wider = issuer.wider_profiles && bundle.wider_than(request.profile()).is_some();
+    if leaf.profile != Some(request.profile()) && !wider {
         reasons.push(RenewalReason::Profile {
             have: leaf.profile,
             want: request.profile(),
@@ -187,12 +219,7 @@ pub fn renewal_reasons(
     }
     if !issuer.issued(bundle) {
         reasons.push(RenewalReason::IssuerChanged {
-            have: IssuerIdentity {
-                name: leaf.issuer.clone(),
-                root: bundle.root().fingerprint,
-                key_ids: Vec::new(),
-            }
-            .to_string(),
+            have: IssuerIdentity::new(&leaf.issuer, vec![bundle.root().fingerprint]).to_string(),
             want: issuer.to_string(),
         });
     }
@@ -211,16 +238,12 @@ pub fn renewal_reasons(
 fn time_reason(
     bundle: &Bundle,
     request: &CertificateRequest,
-    renew_before: Duration,
+    rule: RenewalRule,
+    issuer: &IssuerIdentity,
     now: OffsetDateTime,
 ) -> Option<RenewalReason> {
     let leaf = bundle.leaf();
-    // What the leaf's own end says is moot once a certificate above it ends sooner.
-    let not_after = bundle
-        .intermediates()
-        .chain([bundle.root()])
-        .map(|certificate| certificate.not_after)
-        .fold(leaf.not_after, OffsetDateTime::min);
+    let not_after = bundle.not_after();
     if now > not_after {
         return Some(RenewalReason::Expired {
             at: not_after,
@@ -233,11 +256,12 @@ fn time_reason(
         });
     }
     let left = (not_after - now).unsigned_abs();
-    if left < renew_before {
-        return Some(RenewalReason::Expiring { left, renew_before });
+    let since = rule.due(leaf, not_after);
+    if now > since {
+        return Some(RenewalReason::Expiring { left, since });
     }
     // The slack is for a clock that was set back after the issue.
-    if left > request.lifetime() + BACKDATE.unsigned_abs() {
+    if !issuer.own_lifetimes && left > request.lifetime() + BACKDATE.unsigned_abs() {
         return Some(RenewalReason::Outlives {
             left,
             lifetime: request.lifetime(),

@@ -52,7 +52,7 @@ fn reasons(bundle: &Bundle, request: &CertificateRequest, ca: &EmbeddedCa) -> Ve
     shown(&renewal_reasons(
         Ok(Some(bundle)),
         request,
-        30 * DAY,
+        RenewalRule::Before(30 * DAY),
         ca.identity(),
         NOW,
     ))
@@ -61,7 +61,15 @@ fn reasons(bundle: &Bundle, request: &CertificateRequest, ca: &EmbeddedCa) -> Ve
 #[test]
 fn what_is_missing_or_unreadable_is_issued() {
     let ca = ca("Test");
-    let of = |stored| shown(&renewal_reasons(stored, &server(), DAY, ca.identity(), NOW));
+    let of = |stored| {
+        shown(&renewal_reasons(
+            stored,
+            &server(),
+            RenewalRule::Before(DAY),
+            ca.identity(),
+            NOW,
+        ))
+    };
     assert_eq!(of(Ok(None)), ["missing"]);
     let error = Bundle::from_pem(b"").expect_err("no bundle");
     assert_eq!(
@@ -112,7 +120,13 @@ fn each_difference_is_a_reason_of_its_own_and_all_are_told() {
         assert_eq!(reasons(&bundle, &request, &ca), [expected]);
     }
     let all = request("b.lan", Profile::Client, &["b.lan"], DAY, KeyType::Ed25519);
-    let found = renewal_reasons(Ok(Some(&bundle)), &all, DAY, ca.identity(), NOW);
+    let found = renewal_reasons(
+        Ok(Some(&bundle)),
+        &all,
+        RenewalRule::Before(DAY),
+        ca.identity(),
+        NOW,
+    );
     assert!(matches!(
         found[..],
         [
@@ -123,6 +137,48 @@ fn each_difference_is_a_reason_of_its_own_and_all_are_told() {
             RenewalReason::KeyType { .. },
         ]
     ));
+}
+
+#[test]
+fn two_thirds_of_a_life_come_at_another_moment_for_each() {
+    let ca = ca("Test");
+    let mut moments = std::collections::BTreeSet::new();
+    for _ in 0..32 {
+        let bundle = ca.issue_at(&server(), NOW).expect("issued");
+        let (leaf, end) = (bundle.leaf(), bundle.not_after());
+        let due = RenewalRule::TwoThirds.due(leaf, end);
+        assert_eq!(due, RenewalRule::TwoThirds.due(leaf, end));
+        let passed = (due - leaf.not_before) / (end - leaf.not_before);
+        assert!((2.0 / 3.0 - 0.05..=2.0 / 3.0).contains(&passed), "{passed}");
+        moments.insert(due);
+    }
+    assert!(moments.len() > 16, "{moments:?}");
+}
+
+#[test]
+fn an_issuer_that_decides_by_itself_gives_no_reason_for_what_it_decided() {
+    let ca = ca("Test");
+    let peer = request("a", Profile::Peer, &["a.lan"], 90 * DAY, KeyType::EcdsaP256);
+    let client = request("a", Profile::Client, &["a.lan"], DAY, KeyType::EcdsaP256);
+    let bundle = ca.issue_at(&peer, NOW).expect("issued");
+    let found = |identity: &IssuerIdentity| {
+        shown(&renewal_reasons(
+            Ok(Some(&bundle)),
+            &client,
+            RenewalRule::TwoThirds,
+            identity,
+            NOW,
+        ))
+    };
+    assert_eq!(found(ca.identity()).len(), 2);
+    let own = IssuerIdentity {
+        wider_profiles: true,
+        own_lifetimes: true,
+        ..ca.identity().clone()
+    };
+    assert_eq!(found(&own), Vec::<String>::new());
+    assert_eq!(bundle.wider_than(Profile::Client), Some(Profile::Peer));
+    assert_eq!(bundle.wider_than(Profile::Peer), None);
 }
 
 #[test]
@@ -148,7 +204,7 @@ fn time_runs_out_to_the_second() {
         shown(&renewal_reasons(
             Ok(Some(&bundle)),
             &server(),
-            30 * DAY,
+            RenewalRule::Before(30 * DAY),
             ca.identity(),
             now,
         ))
@@ -157,15 +213,24 @@ fn time_runs_out_to_the_second() {
     assert_eq!(at(30 * day), Vec::<String>::new());
     assert_eq!(
         at(30 * day - 1),
-        ["expires in 29 days (renewed below 30 days)"]
+        ["expires in 29 days, due since 2026-04-30T12:00:00Z"]
     );
     assert_eq!(
         at(day + 7_200),
-        ["expires in 26 hours (renewed below 30 days)"]
+        ["expires in 26 hours, due since 2026-04-30T12:00:00Z"]
     );
-    assert_eq!(at(119), ["expires in 119 seconds (renewed below 30 days)"]);
-    assert_eq!(at(1), ["expires in 1 second (renewed below 30 days)"]);
-    assert_eq!(at(0), ["expires in 0 seconds (renewed below 30 days)"]);
+    assert_eq!(
+        at(119),
+        ["expires in 119 seconds, due since 2026-04-30T12:00:00Z"]
+    );
+    assert_eq!(
+        at(1),
+        ["expires in 1 second, due since 2026-04-30T12:00:00Z"]
+    );
+    assert_eq!(
+        at(0),
+        ["expires in 0 seconds, due since 2026-04-30T12:00:00Z"]
+    );
     assert_eq!(at(-1), ["expired 1 second ago, on 2026-05-30T12:00:00Z"]);
     assert_eq!(
         at(-3 * day),
@@ -185,7 +250,7 @@ fn another_issuer_is_a_reason_even_of_the_same_name() {
     let second = ca("Test");
     let bundle = first.issue_at(&server(), NOW).expect("issued");
     let found = reasons(&bundle, &server(), &second);
-    let root = |ca: &EmbeddedCa| hex::encode(&ca.identity().root[..8]);
+    let root = |ca: &EmbeddedCa| hex::encode(&ca.identity().roots[0][..8]);
     assert_eq!(
         found,
         [format!(
@@ -266,7 +331,7 @@ proptest! {
         let of = |bundle: &Bundle, request: &CertificateRequest| renewal_reasons(
             Ok(Some(bundle)),
             request,
-            request.lifetime() / 3,
+            RenewalRule::Before(request.lifetime() / 3),
             ca.identity(),
             NOW,
         );

@@ -4,9 +4,7 @@ use rustls::{ClientConnection, ServerConnection};
 use rustls_pki_types::ServerName;
 
 use super::*;
-use crate::pki::{
-    CaParameters, CertificateRequest, EmbeddedCa, Issuer, KeyType, Profile, SubjectAltName,
-};
+use crate::pki::{CaParameters, CertificateRequest, EmbeddedCa, KeyType, Profile, SubjectAltName};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -5,27 +5,30 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::authorities::Authorities;
 use super::model::{
-    CertificateAuthority, CertificateDeclaration, CertificatePart, DeliveredFile, Delivery, Guest,
-    Reach, SecretDeclaration, SecretSource,
+    AcmeAuthority, AcmeChallenge, CertificateAuthority, CertificateDeclaration, CertificatePart,
+    DeliveredFile, Delivery, Guest, Reach, SecretDeclaration, SecretSource, ServedCheck, Viewpoint,
 };
-use super::read::{Context, PlacedSecret, intermediate_lifetime, known, maybe, or, place, section};
+use super::read::{Context, PlacedSecret, known, maybe, or, place, section};
 use super::{format, names, values};
 use crate::ground::document::{Cursor, Fields};
-use crate::pki::{KeyType, SubjectAltName};
+use crate::pki::{KeyType, RenewalRule, SubjectAltName};
 
 /// The most characters of a common name (X.520).
 const LONGEST_COMMON_NAME: usize = 64;
 /// Of the CA's: the intermediate's is derived from it.
 pub(super) const LONGEST_CA_NAME: usize = 51;
 const LIFETIME: Duration = values::days(90);
+/// How long a reloaded server may take to present its new certificate.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The certificates that are right, and the secrets that any of them delivers to.
 pub(super) fn read<'d>(
     root: &Fields<'d>,
     context: &Context<'d>,
     guests: &IndexMap<String, Guest>,
-    ca: Option<&CertificateAuthority>,
+    authorities: &Authorities<'d>,
 ) -> (
     IndexMap<String, CertificateDeclaration>,
     Vec<PlacedSecret<'d>>,
@@ -34,7 +37,7 @@ pub(super) fn read<'d>(
     let certificates = section(root, "certificates", &names::PLAIN_NAME)
         .into_iter()
         .filter_map(|(name, _, cursor)| {
-            let read = certificate(&cursor, name, context, guests, ca, &mut delivered)?;
+            let read = certificate(&cursor, name, context, guests, authorities, &mut delivered)?;
             Some((name.to_owned(), read))
         })
         .collect();
@@ -46,7 +49,7 @@ fn certificate<'d>(
     name: &str,
     context: &Context<'d>,
     guests: &IndexMap<String, Guest>,
-    ca: Option<&CertificateAuthority>,
+    authorities: &Authorities<'d>,
     delivered: &mut Vec<PlacedSecret<'d>>,
 ) -> Option<CertificateDeclaration> {
     let fields = format::CERTIFICATE.open(cursor)?;
@@ -57,7 +60,17 @@ fn certificate<'d>(
         .get("profile")
         .and_then(|profile| profile.word(format::PROFILES));
     let sans = or(&fields, "sans", Vec::new(), values::sans);
-    let validity = validity(&fields, ca);
+    let issuer = maybe(&fields, "issuer", |issuer| {
+        known(issuer, "issuer", &authorities.names)
+    });
+    let authority = match issuer {
+        Some(issuer) => authorities.get(issuer),
+        None => None,
+    };
+    let validity = validity(&fields, authority);
+    if let (Some(CertificateAuthority::Acme(acme)), Some(sans)) = (authority, &sans) {
+        check_acme_names(&fields, sans, acme);
+    }
     let key_type = or(&fields, "key", KeyType::default(), |key| {
         key.word(format::KEY_TYPES)
     });
@@ -78,14 +91,15 @@ fn certificate<'d>(
     {
         check_server_names(&fields, sans, common_name.as_deref());
     }
-    let (lifetime, renew_before) = validity?;
+    let (lifetime, rule) = validity?;
     Some(CertificateDeclaration {
         common_name: common_name?,
         profile: profile?,
         sans: sans?,
         lifetime,
-        renew_before,
+        rule,
         key_type: key_type?,
+        issuer: issuer?.map(str::to_owned),
         deliveries: deliveries?,
     })
 }
@@ -131,40 +145,79 @@ pub(super) fn common_name(cursor: &Cursor<'_>, longest: usize) -> Option<String>
     Some(text.to_owned())
 }
 
-/// How long a leaf lives and when it is renewed.
+/// An ACME server proves host names and addresses, and wildcards by dns-01 only.
+fn check_acme_names(fields: &Fields<'_>, sans: &[SubjectAltName], acme: &AcmeAuthority) {
+    let Some(at) = fields.get("sans") else {
+        return;
+    };
+    let over_dns = matches!(acme.challenge, AcmeChallenge::Dns01 { .. });
+    for san in sans {
+        match san {
+            SubjectAltName::Dns(_) if san.is_wildcard() && !over_dns => at.refuse(format!(
+                "an ACME server proves a wildcard such as `{san}` by `dns_01` only"
+            )),
+            SubjectAltName::Ip(_) if over_dns => at.refuse(format!(
+                "an ACME server proves an address such as `{san}` by `http_01` only"
+            )),
+            SubjectAltName::Dns(_) | SubjectAltName::Ip(_) => {}
+            SubjectAltName::Email(_) | SubjectAltName::Uri(_) => at.refuse(format!(
+                "an ACME server issues for host names and addresses only, not for `{san}`"
+            )),
+        }
+    }
+    if sans.is_empty() {
+        at.refuse("an ACME server needs at least one host name or address");
+    }
+}
+
+/// How long a leaf of `authority` lives and when it is renewed.
 pub(super) fn validity(
     fields: &Fields<'_>,
-    ca: Option<&CertificateAuthority>,
-) -> Option<(Duration, Duration)> {
-    let most = intermediate_lifetime(ca);
+    authority: Option<&CertificateAuthority>,
+) -> Option<(Duration, RenewalRule)> {
+    let most = match authority {
+        Some(CertificateAuthority::Embedded(ca)) => Some((
+            ca.intermediate_lifetime,
+            "no certificate outlives the CA's intermediate, which lives",
+        )),
+        Some(CertificateAuthority::StepCa(ca)) => {
+            Some((ca.max_lifetime, "the step-ca server grants at most"))
+        }
+        Some(CertificateAuthority::Acme(_)) => {
+            fields.get("lifetime").inspect(|at| {
+                at.refuse("an ACME server decides how long its certificates live");
+            });
+            None
+        }
+        None => None,
+    };
     let lifetime = match fields.get("lifetime") {
         Some(cursor) => {
             let lifetime = values::lifetime(&cursor);
-            if let (Some(lifetime), Some(most)) = (lifetime, most)
+            if let (Some(lifetime), Some((most, why))) = (lifetime, most)
                 && lifetime > most
             {
-                cursor.refuse(format!(
-                    "no certificate outlives the CA's intermediate, which lives {}",
-                    values::show(most)
-                ));
+                cursor.refuse(format!("{why} {}", values::show(most)));
             }
             lifetime
         }
-        // A CA that lives shorter than the default has shorter leaves.
-        None => Some(most.map_or(LIFETIME, |most| LIFETIME.min(most))),
+        // An issuer that grants less than the default has shorter leaves.
+        None => Some(most.map_or(LIFETIME, |(most, _)| LIFETIME.min(most))),
     };
-    let renew_before = match fields.get("renew_before") {
-        Some(cursor) => values::lifetime(&cursor).inspect(|renew_before| {
-            if let Some(lifetime) = lifetime.filter(|lifetime| renew_before >= lifetime) {
-                cursor.refuse(format!(
-                    "must be shorter than the lifetime, which is {}: it would be renewed every time",
-                    values::show(lifetime)
-                ));
-            }
-        }),
-        None => lifetime.map(|lifetime| lifetime / 3),
+    let rule = match fields.get("renew_before") {
+        Some(cursor) => values::lifetime(&cursor)
+            .inspect(|renew_before| {
+                if let Some(lifetime) = lifetime.filter(|lifetime| renew_before >= lifetime) {
+                    cursor.refuse(format!(
+                        "must be shorter than the lifetime, which is {}: it would be renewed every time",
+                        values::show(lifetime)
+                    ));
+                }
+            })
+            .map(RenewalRule::Before),
+        None => Some(RenewalRule::TwoThirds),
     };
-    Some((lifetime?, renew_before?))
+    Some((lifetime?, rule?))
 }
 
 /// `Some(None)` for a delivery to secrets, which go into `delivered`.
@@ -177,7 +230,7 @@ fn delivery<'d>(
 ) -> Option<Option<Delivery>> {
     let fields = format::DELIVERY.open(cursor)?;
     if let Some(secrets) = fields.get("secrets") {
-        for key in ["files", "reload"] {
+        for key in ["files", "reload", "rollback", "check"] {
             fields.get(key).inspect(|at| {
                 at.refuse(format!("`{key}` belongs to a delivery to a `guest`"));
             });
@@ -193,6 +246,8 @@ fn delivery<'d>(
         at.refuse("files are delivered through the guest agent: this guest needs a `vmid` and `reach: agent`");
     }
     let reload = maybe(&fields, "reload", values::command);
+    let rollback = or(&fields, "rollback", false, |value| value.boolean());
+    let check = maybe(&fields, "check", served_check);
     let files = fields.required("files").and_then(|list| {
         let items = list.items()?;
         if items.is_empty() {
@@ -209,7 +264,38 @@ fn delivery<'d>(
         guest: guest?.to_owned(),
         files: files?,
         reload: reload?,
+        rollback: rollback?,
+        check: check?,
     }))
+}
+
+/// Where a delivered certificate must be seen.
+fn served_check(cursor: &Cursor<'_>) -> Option<ServedCheck> {
+    let fields = format::CHECK.open(cursor)?;
+    let address = fields
+        .get("address")
+        .and_then(|address| values::tcp_address(&address));
+    let server_name = maybe(&fields, "server_name", |name| {
+        match name.nonempty()?.parse() {
+            Ok(SubjectAltName::Dns(name)) if !name.contains('*') => Some(name),
+            _ => {
+                name.refuse("a host name is expected here, as a client would ask for it");
+                None
+            }
+        }
+    });
+    let from = or(&fields, "from", Viewpoint::Phoenix, |from| {
+        from.word(format::VIEWPOINTS)
+    });
+    let timeout = or(&fields, "timeout", CHECK_TIMEOUT, values::wait);
+    let (host, port) = address?;
+    Some(ServedCheck {
+        host,
+        port,
+        server_name: server_name?,
+        from: from?,
+        timeout: timeout?,
+    })
 }
 
 fn to_secrets<'d>(

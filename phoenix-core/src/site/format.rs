@@ -1,6 +1,6 @@
 //! The format of the site file: every object, key and word of it.
 
-use super::model::{CertificatePart, EnvironmentKind, Reach, SwarmRole};
+use super::model::{CertificatePart, EnvironmentKind, Reach, SwarmRole, Viewpoint};
 use super::names::{
     ACCOUNT_NAME, HOST_NAME, PLAIN_NAME, SECRET_NAME, SITE_NAME, STACK_NAME, VARIABLE_NAME,
 };
@@ -36,6 +36,9 @@ pub(super) const KINDS: &[(&str, EnvironmentKind)] = &[
     ("docker", EnvironmentKind::Docker),
     ("agent", EnvironmentKind::Agent),
 ];
+
+pub(super) const VIEWPOINTS: &[(&str, Viewpoint)] =
+    &[("phoenix", Viewpoint::Phoenix), ("guest", Viewpoint::Guest)];
 
 fn words<T>(list: &[(&'static str, T)]) -> Vec<&'static str> {
     list.iter().map(|(word, _)| *word).collect()
@@ -94,7 +97,12 @@ pub(super) static SITE: Object = object(
         key(
             "ca",
             Shape::Object(&CA),
-            "The issuer of the site's certificates. Default: an embedded CA with its defaults.",
+            "The issuer of the site's certificates, unless they name another. Default: an embedded CA with its defaults.",
+        ),
+        key(
+            "issuers",
+            Shape::Map(Names::Rule(&PLAIN_NAME), &Shape::Object(&ISSUER)),
+            "Further issuers by name.",
         ),
         key(
             "guests",
@@ -149,7 +157,7 @@ pub(super) static PROXMOX: Object = Object {
             needed("url", HTTPS, "`https://HOST:8006`, without a path."),
             needed(
                 "token",
-                Shape::Object(&TOKEN),
+                Shape::Object(&SOURCE),
                 "Where the API token (`USER@REALM!ID=SECRET`) comes from.",
             ),
             key(
@@ -166,11 +174,11 @@ pub(super) static PROXMOX: Object = Object {
     )
 };
 
-pub(super) static TOKEN: Object = Object {
+pub(super) static SOURCE: Object = Object {
     one_of: &["env", "file"],
     ..object(
-        "token",
-        "Where an API token comes from. The token itself is never written in the site file.",
+        "source",
+        "Where a token, password or key comes from. It is never written in the site file itself.",
         &[
             key("env", VARIABLE, "The environment variable that holds it."),
             key(
@@ -182,14 +190,167 @@ pub(super) static TOKEN: Object = Object {
     )
 };
 
-pub(super) static CA: Object = object(
-    "ca",
-    "The issuer of the site's certificates.",
-    &[needed(
-        "embedded",
-        Shape::Optional(&EMBEDDED),
-        "A root and an intermediate that Phoenix creates on first use.",
+pub(super) static CA: Object = Object {
+    one_of: &["embedded", "step_ca"],
+    ..object(
+        "ca",
+        "The issuer of the site's certificates, those of managed Docker daemons among them.",
+        &[
+            key("embedded", Shape::Optional(&EMBEDDED), EMBEDDED.about),
+            key("step_ca", Shape::Object(&STEP_CA), STEP_CA.about),
+        ],
+    )
+};
+
+pub(super) static ISSUER: Object = Object {
+    one_of: &["embedded", "step_ca", "acme"],
+    ..object(
+        "issuer",
+        "A further issuer of certificates.",
+        &[
+            key("embedded", Shape::Optional(&EMBEDDED), EMBEDDED.about),
+            key("step_ca", Shape::Object(&STEP_CA), STEP_CA.about),
+            key("acme", Shape::Object(&ACME), ACME.about),
+        ],
+    )
+};
+
+pub(super) static STEP_CA: Object = Object {
+    one_of: &["provisioner", "provisioners"],
+    ..object(
+        "step_ca",
+        "A step-ca server, which signs for the holder of a JWK provisioner's password.",
+        &[
+            needed(
+                "url",
+                HTTPS,
+                "`https://HOST:9000`, without a path. HOST is one of the server's `dnsNames`.",
+            ),
+            needed(
+                "fingerprint",
+                FINGERPRINT,
+                "The SHA-256 of the root's certificate, in hexadecimal (`step certificate fingerprint root_ca.crt`).",
+            ),
+            key(
+                "provisioner",
+                Shape::Text,
+                "The name of the JWK provisioner that signs every profile.",
+            ),
+            key(
+                "provisioners",
+                Shape::Object(&PROVISIONERS),
+                "JWK provisioners by profile, where their templates differ.",
+            ),
+            needed(
+                "password",
+                Shape::Object(&SOURCE),
+                "The password of the provisioners' keys. White space at its end is ignored.",
+            ),
+            key(
+                "max_lifetime",
+                Shape::Duration,
+                "The longest lifetime that the server grants. Default `24h`, as step-ca's.",
+            ),
+            key(
+                "strict",
+                Shape::Boolean,
+                "Whether a certificate that is good for more than its profile is refused. Default false: a warning.",
+            ),
+        ],
+    )
+};
+
+pub(super) static PROVISIONERS: Object = object(
+    "provisioners",
+    "Names of JWK provisioners by the profile that they sign.",
+    &[
+        key("server", Shape::Text, "For servers."),
+        key("client", Shape::Text, "For clients."),
+        key("peer", Shape::Text, "For peers."),
+    ],
+);
+
+pub(super) static ACME: Object = Object {
+    one_of: &["http_01", "dns_01"],
+    ..object(
+        "acme",
+        "A server that speaks ACME (RFC 8555). It decides how long its certificates live.",
+        &[
+            needed("directory", HTTPS, "The URL of its directory."),
+            key(
+                "ca",
+                Shape::LocalPath,
+                "A PEM file with the CA of the server's own certificate. Default: the operating system's trusted roots.",
+            ),
+            key(
+                "roots",
+                Shape::LocalPath,
+                "A PEM file with the roots of the certificates it issues. Default: `ca`, or the operating system's trusted roots.",
+            ),
+            key(
+                "contact",
+                Shape::List(&Shape::Form("^mailto:")),
+                "Where the CA reaches you: `mailto:` URLs.",
+            ),
+            key(
+                "external_account",
+                Shape::Object(&EXTERNAL_ACCOUNT),
+                "The account at the CA to bind to, where it demands one.",
+            ),
+            key(
+                "http_01",
+                Shape::Object(&HTTP_01),
+                "Names are proven by Phoenix itself answering over HTTP.",
+            ),
+            key(
+                "dns_01",
+                Shape::Object(&DNS_01),
+                "Names, wildcards too, are proven by TXT records that commands in a guest set.",
+            ),
+        ],
+    )
+};
+
+pub(super) static EXTERNAL_ACCOUNT: Object = object(
+    "external_account",
+    "An account at a CA to which an ACME account is bound.",
+    &[
+        needed("key_id", Shape::Text, "The key's identifier."),
+        needed(
+            "key",
+            Shape::Object(&SOURCE),
+            "The HMAC key, in base64url as CAs hand it out.",
+        ),
+    ],
+);
+
+pub(super) static HTTP_01: Object = object(
+    "http_01",
+    "Phoenix answers `/.well-known/acme-challenge/` while it waits; the CA must reach it on port 80 of every name.",
+    &[key(
+        "listen",
+        Shape::Text,
+        "The address and port to listen on. Default `0.0.0.0:80`.",
     )],
+);
+
+pub(super) static DNS_01: Object = object(
+    "dns_01",
+    "Commands in a guest set and clear a TXT record. Each gets its name and its value as last two arguments.",
+    &[
+        needed(
+            "guest",
+            Shape::Text,
+            "The name of a guest that is reached by its agent.",
+        ),
+        needed("set", COMMAND, "Sets the record."),
+        needed("clear", COMMAND, "Clears the record."),
+        key(
+            "propagation",
+            Shape::Duration,
+            "How long the record may take to be seen everywhere. Default `10s`.",
+        ),
+    ],
 );
 
 pub(super) static EMBEDDED: Object = object(
@@ -216,6 +377,11 @@ pub(super) static EMBEDDED: Object = object(
             "key",
             Shape::Words(|| words(KEY_TYPES)),
             "The kind of both keys. Default `ecdsa-p256`.",
+        ),
+        key(
+            "passphrase",
+            Shape::Object(&SOURCE),
+            "What both keys are encrypted with at rest. Default: none, in files that only their owner can read.",
         ),
     ],
 );
@@ -328,7 +494,7 @@ pub(super) static MANAGED: Object = object(
         key(
             "renew_before",
             Shape::Duration,
-            "Renewed when less than this is left. Default a third of the lifetime.",
+            "Renewed when less than this is left. Default: after two thirds of its lifetime, or up to a twentieth of it earlier.",
         ),
     ],
 );
@@ -451,17 +617,22 @@ pub(super) static CERTIFICATE: Object = object(
         key(
             "lifetime",
             Shape::Duration,
-            "No longer than the CA's intermediate. Default `90d`.",
+            "No longer than the issuer grants. Default `90d`, or the longest that the issuer grants where that is shorter. An ACME server decides by itself.",
         ),
         key(
             "renew_before",
             Shape::Duration,
-            "Renewed when less than this is left. Default a third of the lifetime.",
+            "Renewed when less than this is left. Default: after two thirds of its lifetime, or up to a twentieth of it earlier.",
         ),
         key(
             "key",
             Shape::Words(|| words(KEY_TYPES)),
             "The kind of its key. Default `ecdsa-p256`.",
+        ),
+        key(
+            "issuer",
+            Shape::Text,
+            "The name of its issuer in `issuers`. Default: `ca`.",
         ),
         key(
             "deliver",
@@ -493,6 +664,16 @@ pub(super) static DELIVERY: Object = Object {
                 "Run in the guest after any of the files changed.",
             ),
             key(
+                "rollback",
+                Shape::Boolean,
+                "Whether the previous files are put back, and reloaded, when the reload fails or the check does not see the new certificate. Default false.",
+            ),
+            key(
+                "check",
+                Shape::Object(&CHECK),
+                "Where the new certificate must be seen after the reload.",
+            ),
+            key(
                 "secrets",
                 Shape::Object(&SECRET_PARTS),
                 "Which Docker secret gets which part.",
@@ -500,6 +681,33 @@ pub(super) static DELIVERY: Object = Object {
         ],
     )
 };
+
+pub(super) static CHECK: Object = object(
+    "served_check",
+    "A TLS endpoint that must present the delivered certificate.",
+    &[
+        needed(
+            "address",
+            Shape::Text,
+            "`HOST:PORT`; an IPv6 address stands in brackets.",
+        ),
+        key(
+            "server_name",
+            Shape::Text,
+            "The server name (SNI) that is asked for. Default: the host in `address`.",
+        ),
+        key(
+            "from",
+            Shape::Words(|| words(VIEWPOINTS)),
+            "From where it is looked at: `phoenix`, or the `guest` that is delivered to, which needs openssl for it. Default `phoenix`.",
+        ),
+        key(
+            "timeout",
+            Shape::Duration,
+            "How long after the reload the new certificate may take to appear. Default `30s`.",
+        ),
+    ],
+);
 
 pub(super) static SECRET_PARTS: Object = object(
     "secret_parts",

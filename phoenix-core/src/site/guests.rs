@@ -257,7 +257,7 @@ fn daemon<'d>(
     let unit = or(&fields, "unit", "docker.service".to_owned(), unit);
     let sans = or(&fields, "sans", Vec::new(), values::sans);
     let validity = certificates::validity(&fields, ca);
-    let (lifetime, renew_before) = validity?;
+    let (lifetime, rule) = validity?;
     Some(DaemonSettings {
         restart: restart?,
         daemon_json: daemon_json?,
@@ -265,7 +265,7 @@ fn daemon<'d>(
         unit: unit?,
         sans: sans?,
         lifetime,
-        renew_before,
+        rule,
     })
 }
 

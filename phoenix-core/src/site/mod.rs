@@ -5,6 +5,7 @@
 //! each with its place in the file; what it gives back has no reference that leads nowhere.
 //! Secrets are not in the site file, and what may be one by mistake is not quoted.
 
+mod authorities;
 mod certificates;
 mod files;
 mod format;
@@ -23,10 +24,11 @@ mod tests;
 
 pub use load::{LoadError, Loaded};
 pub use model::{
-    CertificateAuthority, CertificateDeclaration, CertificatePart, Command, ComposeSource,
-    DaemonSettings, DeliveredFile, Delivery, DockerAddress, DockerEndpoint, DockerTls,
-    EnvironmentKind, EnvironmentTls, Guest, Network, Portainer, PortainerEnvironment,
-    ProxmoxEndpoint, Reach, SecretDeclaration, SecretSource, ServerTrust, Site, Stack, SwarmRole,
-    SwarmSettings, Timeouts, TokenSource,
+    AcmeAuthority, AcmeChallenge, CertificateAuthority, CertificateDeclaration, CertificatePart,
+    Command, ComposeSource, DaemonSettings, DeliveredFile, Delivery, DockerAddress, DockerEndpoint,
+    DockerTls, EmbeddedAuthority, EnvironmentKind, EnvironmentTls, ExternalAccount, Guest, Network,
+    Portainer, PortainerEnvironment, ProxmoxEndpoint, Reach, SecretDeclaration, SecretSource,
+    ServedCheck, ServerTrust, Site, Stack, StepCaAuthority, SwarmRole, SwarmSettings, Timeouts,
+    ValueSource, Viewpoint,
 };
 pub use schema::schema;

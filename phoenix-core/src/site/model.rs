@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use crate::pki::{KeyType, Profile, SubjectAltName};
+use crate::pki::{KeyType, Profile, RenewalRule, SubjectAltName};
 
 /// A declared site. Paths are absolute: relative ones in the file are relative to its directory.
 #[derive(Debug, Clone)]
@@ -24,8 +24,10 @@ pub struct Site {
     pub environment: Option<String>,
     /// How to reach the Proxmox API; present when any guest is reached through it.
     pub proxmox: Option<ProxmoxEndpoint>,
-    /// The issuer of the site's certificates.
+    /// The issuer of the site's certificates, unless they name another.
     pub ca: CertificateAuthority,
+    /// Further issuers by name.
+    pub issuers: IndexMap<String, CertificateAuthority>,
     /// Guests by name.
     pub guests: IndexMap<String, Guest>,
     /// Settings that apply when the swarm is initialised.
@@ -51,19 +53,9 @@ pub struct ProxmoxEndpoint {
     /// `https://host:8006`, without a path.
     pub url: url::Url,
     /// Where the API token (`USER@REALM!ID=SECRET`) comes from.
-    pub token: TokenSource,
+    pub token: ValueSource,
     /// How the server is recognised.
     pub trust: ServerTrust,
-}
-
-/// Where an API token comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TokenSource {
-    /// An environment variable.
-    Environment(String),
-    /// A file that only its owner should be able to read.
-    File(PathBuf),
 }
 
 /// How a TLS server is recognised.
@@ -80,23 +72,116 @@ pub enum ServerTrust {
     SiteCa,
 }
 
-/// The issuer of the site's certificates.
+/// An issuer of certificates.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum CertificateAuthority {
-    /// A root and an intermediate that Phoenix creates on first use and keeps in `directory`.
-    Embedded {
-        /// Default `ca` in the site's state directory.
-        directory: PathBuf,
-        /// Common name of the root; the intermediate's is derived from it.
-        common_name: String,
-        /// Default 3650 days.
-        root_lifetime: Duration,
-        /// Default 1825 days; never longer than the root's.
-        intermediate_lifetime: Duration,
-        /// Of both keys. Default ECDSA P-256.
-        key_type: KeyType,
+    /// A root and an intermediate that Phoenix creates on first use and keeps.
+    Embedded(EmbeddedAuthority),
+    /// A step-ca server.
+    StepCa(StepCaAuthority),
+    /// A server that speaks ACME (RFC 8555).
+    Acme(AcmeAuthority),
+}
+
+/// A root and an intermediate that Phoenix creates on first use and keeps in `directory`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EmbeddedAuthority {
+    /// Default `ca` in the site's state directory.
+    pub directory: PathBuf,
+    /// Common name of the root; the intermediate's is derived from it.
+    pub common_name: String,
+    /// Default 3650 days.
+    pub root_lifetime: Duration,
+    /// Default 1825 days; never longer than the root's.
+    pub intermediate_lifetime: Duration,
+    /// Of both keys. Default ECDSA P-256.
+    pub key_type: KeyType,
+    /// What both keys are encrypted with at rest; in the clear (mode 0600) when absent.
+    pub passphrase: Option<ValueSource>,
+}
+
+/// A step-ca server and the JWK provisioners that sign there.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StepCaAuthority {
+    /// `https://host:9000`, without a path. The host must be among the server's `dnsNames`.
+    pub url: url::Url,
+    /// The SHA-256 of the root's certificate (DER).
+    pub fingerprint: [u8; 32],
+    /// The name of the JWK provisioner for each profile.
+    pub provisioners: BTreeMap<Profile, String>,
+    /// With which the provisioners' keys are encrypted.
+    pub password: ValueSource,
+    /// The longest lifetime that the server grants. Default 24 h, as step-ca's.
+    pub max_lifetime: Duration,
+    /// Whether a certificate that is good for more than its profile is refused. Default: it is a
+    /// warning.
+    pub strict: bool,
+}
+
+/// An ACME server, and how Phoenix proves that names are the site's.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AcmeAuthority {
+    /// The URL of the server's directory.
+    pub directory: url::Url,
+    /// How the server is recognised: by the operating system's roots or by a CA file.
+    pub trust: ServerTrust,
+    /// The roots (PEM) to which its certificates lead. Default: the CA file, or the operating
+    /// system's roots.
+    pub roots: Option<PathBuf>,
+    /// Where the CA reaches the operator: `mailto:` URLs.
+    pub contact: Vec<String>,
+    /// The account at the CA to bind to, where it demands one.
+    pub external_account: Option<ExternalAccount>,
+    /// How names are proven.
+    pub challenge: AcmeChallenge,
+}
+
+/// An account at a CA to which an ACME account is bound.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ExternalAccount {
+    /// The key's identifier.
+    pub key_id: String,
+    /// The key for the HMAC, in base64url as CAs hand it out.
+    pub key: ValueSource,
+}
+
+/// How Phoenix proves to an ACME server that a name is the site's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AcmeChallenge {
+    /// Phoenix itself answers `GET /.well-known/acme-challenge/…` at this address of the machine
+    /// it runs on, while it waits.
+    Http01 {
+        /// Default `0.0.0.0:80`.
+        listen: std::net::SocketAddr,
     },
+    /// Commands in a guest set and clear a TXT record. Each gets the record's name and its value
+    /// as its last two arguments.
+    Dns01 {
+        /// The guest.
+        guest: String,
+        /// Sets the record.
+        set: Command,
+        /// Clears it.
+        clear: Command,
+        /// How long the record may take to be seen everywhere. Default 10 s.
+        propagation: Duration,
+    },
+}
+
+/// Where a value comes from that is never written in the site file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ValueSource {
+    /// An environment variable of the Phoenix process.
+    Environment(String),
+    /// A file that only its owner should be able to read.
+    File(PathBuf),
 }
 
 /// A guest of the Proxmox cluster, or a machine reached through Docker alone.
@@ -200,8 +285,8 @@ pub struct DaemonSettings {
     pub sans: Vec<SubjectAltName>,
     /// Of the daemon's certificate and of Phoenix's client certificate. Default 90 days.
     pub lifetime: Duration,
-    /// Renewed when less than this is left. Default a third of the lifetime.
-    pub renew_before: Duration,
+    /// When it is renewed. Default: after two thirds of its lifetime.
+    pub rule: RenewalRule,
 }
 
 /// A program run in a guest: never a secret in it, it is visible to every process there.
@@ -320,10 +405,12 @@ pub struct CertificateDeclaration {
     pub sans: Vec<SubjectAltName>,
     /// Default 90 days.
     pub lifetime: Duration,
-    /// Renewed when less than this is left. Default a third of the lifetime.
-    pub renew_before: Duration,
+    /// When it is renewed. Default: after two thirds of its lifetime.
+    pub rule: RenewalRule,
     /// The kind of its key. Default ECDSA P-256.
     pub key_type: KeyType,
+    /// The name of its issuer among [`Site::issuers`]; [`Site::ca`] when absent.
+    pub issuer: Option<String>,
     /// The guests it is delivered to. (Deliveries to Docker secrets are in [`Site::secrets`].)
     pub deliveries: Vec<Delivery>,
 }
@@ -338,6 +425,37 @@ pub struct Delivery {
     pub files: Vec<DeliveredFile>,
     /// Run after any of the files changed.
     pub reload: Option<Command>,
+    /// Whether the previous files are put back when the reload failed or the check did not see
+    /// the new certificate. Default false.
+    pub rollback: bool,
+    /// Where the new certificate must be seen after the reload.
+    pub check: Option<ServedCheck>,
+}
+
+/// A TLS endpoint that must present a delivered certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServedCheck {
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// The server name (SNI) that is asked for. Default: the host.
+    pub server_name: Option<String>,
+    /// From where it is looked at.
+    pub from: Viewpoint,
+    /// How long after the reload the new certificate may take to appear. Default 30 s.
+    pub timeout: Duration,
+}
+
+/// From where something is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Viewpoint {
+    /// From the machine Phoenix runs on.
+    Phoenix,
+    /// From inside the guest that is delivered to, which needs `openssl` for it.
+    Guest,
 }
 
 /// A file of a certificate in a guest.

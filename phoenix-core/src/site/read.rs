@@ -9,13 +9,12 @@ use indexmap::IndexMap;
 
 use super::files::{Holds, LocalFiles};
 use super::model::{
-    CertificateAuthority, CertificatePart, Network, ProxmoxEndpoint, Reach, SecretDeclaration,
-    SecretSource, ServerTrust, Site, SwarmSettings, Timeouts, TokenSource,
+    CertificatePart, Network, ProxmoxEndpoint, Reach, SecretDeclaration, SecretSource, ServerTrust,
+    Site, SwarmSettings, Timeouts, ValueSource,
 };
 use super::names::NameRule;
-use super::{certificates, format, guests, names, stacks, values};
+use super::{authorities, certificates, format, guests, names, stacks, values};
 use crate::ground::document::{Cursor, Fields, Position, Value, child_path};
-use crate::pki::KeyType;
 
 /// What the sections of one site file share while they are read.
 #[derive(Debug)]
@@ -167,17 +166,19 @@ pub(super) fn site(root: &Cursor<'_>, directory: &Path, look: bool) -> Option<Si
         context.files.path(path)
     });
     let proxmox = maybe(&fields, "proxmox", |section| proxmox(section, &context));
-    let ca = authority(
+    let authorities = authorities::read(
         &fields,
         &context,
         name.unwrap_or_default(),
         state.as_deref().unwrap_or(directory),
     );
+    let ca = authorities.get(None);
     let timeouts = timeouts(&fields);
-    let guests = guests::read(&fields, &context, ca.as_ref());
+    let guests = guests::read(&fields, &context, ca);
     let swarm = or(&fields, "swarm", SwarmSettings::default(), swarm);
     let networks = networks(&fields);
-    let (certificates, delivered) = certificates::read(&fields, &context, &guests, ca.as_ref());
+    let (certificates, delivered) = certificates::read(&fields, &context, &guests, &authorities);
+    authorities.check_guests(&guests);
     let secrets = secrets(&fields, &context, delivered);
     let environment = stacks::environment(&fields);
     let stacks = stacks::read(&fields, &context, timeouts.map(|t| t.converge));
@@ -211,7 +212,8 @@ pub(super) fn site(root: &Cursor<'_>, directory: &Path, look: bool) -> Option<Si
         state: state?,
         environment: environment?,
         proxmox: proxmox?,
-        ca: ca?,
+        ca: authorities.ca?,
+        issuers: authorities.issuers,
         guests,
         swarm: swarm?,
         networks,
@@ -247,7 +249,7 @@ fn proxmox<'d>(section: &Cursor<'d>, context: &Context<'d>) -> Option<ProxmoxEnd
     let url = fields.get("url").and_then(|url| values::https(&url, false));
     let token = fields
         .get("token")
-        .and_then(|token| self::token(&token, context));
+        .and_then(|token| source(&token, "a token", context));
     let trust = values::trust(&fields, &context.files, ServerTrust::System);
     Some(ProxmoxEndpoint {
         url: url?,
@@ -271,16 +273,21 @@ fn refuse_plain_secret(cursor: &Cursor<'_>, what: &str) -> bool {
     plain
 }
 
-fn token<'d>(cursor: &Cursor<'d>, context: &Context<'d>) -> Option<TokenSource> {
-    if refuse_plain_secret(cursor, "a token") {
+/// Where `what` (`a token`, `a password`) comes from.
+pub(super) fn source<'d>(
+    cursor: &Cursor<'d>,
+    what: &str,
+    context: &Context<'d>,
+) -> Option<ValueSource> {
+    if refuse_plain_secret(cursor, what) {
         return None;
     }
-    let fields = format::TOKEN.open(cursor)?;
+    let fields = format::SOURCE.open(cursor)?;
     if let Some(variable) = fields.get("env") {
-        return Some(TokenSource::Environment(variable_name(&variable)?));
+        return Some(ValueSource::Environment(variable_name(&variable)?));
     }
     let path = fields.get("file")?;
-    Some(TokenSource::File(context.files.file(&path, Holds::Secret)?))
+    Some(ValueSource::File(context.files.file(&path, Holds::Secret)?))
 }
 
 fn variable_name(cursor: &Cursor<'_>) -> Option<String> {
@@ -300,68 +307,6 @@ fn variable_name(cursor: &Cursor<'_>) -> Option<String> {
         None,
     );
     None
-}
-
-fn authority<'d>(
-    root: &Fields<'d>,
-    context: &Context<'d>,
-    site: &str,
-    state: &Path,
-) -> Option<CertificateAuthority> {
-    let section = match root.get("ca") {
-        Some(section) => format::CA.open(&section)?.get("embedded"),
-        None => None,
-    };
-    let fields = match section {
-        Some(section) if !section.is_null() => Some(format::EMBEDDED.open(&section)?),
-        _ => None,
-    };
-    let get = |key: &str| fields.as_ref().and_then(|fields| fields.get(key));
-
-    let directory = match get("directory") {
-        Some(path) => context.files.path(&path),
-        None => Some(state.join("ca")),
-    };
-    let common_name = match get("common_name") {
-        Some(name) => certificates::common_name(&name, certificates::LONGEST_CA_NAME),
-        None => Some(format!("{site} CA")),
-    };
-    let root_lifetime = match get("root_lifetime") {
-        Some(lifetime) => values::lifetime(&lifetime),
-        None => Some(values::days(3650)),
-    };
-    let intermediate_lifetime = match get("intermediate_lifetime") {
-        Some(cursor) => values::lifetime(&cursor).inspect(|lifetime| {
-            if let Some(root) = root_lifetime.filter(|root| lifetime > root) {
-                cursor.refuse(format!(
-                    "the intermediate cannot outlive the root, which lives {}",
-                    values::show(root)
-                ));
-            }
-        }),
-        None => root_lifetime.map(|root| root.min(values::days(1825))),
-    };
-    let key_type = match get("key") {
-        Some(key) => key.word(format::KEY_TYPES),
-        None => Some(KeyType::default()),
-    };
-    Some(CertificateAuthority::Embedded {
-        directory: directory?,
-        common_name: common_name?,
-        root_lifetime: root_lifetime?,
-        intermediate_lifetime: intermediate_lifetime?,
-        key_type: key_type?,
-    })
-}
-
-/// How long the CA's intermediate lives.
-pub(super) fn intermediate_lifetime(ca: Option<&CertificateAuthority>) -> Option<Duration> {
-    ca.map(
-        |CertificateAuthority::Embedded {
-             intermediate_lifetime,
-             ..
-         }| *intermediate_lifetime,
-    )
 }
 
 fn timeouts(root: &Fields<'_>) -> Option<Timeouts> {

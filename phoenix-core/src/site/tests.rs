@@ -7,7 +7,54 @@ use std::time::Duration;
 
 use super::*;
 use crate::ground::document::Problems;
-use crate::pki::{KeyType, Profile};
+use crate::pki::{KeyType, Profile, RenewalRule};
+
+/// Every kind of issuer.
+pub(super) const ISSUERS: &str = r#"
+site: many
+proxmox: { url: "https://pve:8006", token: { env: TOKEN } }
+ca:
+  step_ca:
+    url: https://ca.lan:9000
+    fingerprint: abababababababababababababababababababababababababababababababab
+    provisioners: { client: clients, server: servers, peer: peers }
+    password: { file: password }
+    max_lifetime: 24h
+    strict: true
+issuers:
+  public:
+    acme:
+      directory: https://acme.lan/directory
+      contact: ["mailto:ops@lan.lan"]
+      ca: acme-ca.pem
+      roots: roots.pem
+      external_account: { key_id: kid, key: { env: EAB } }
+      dns_01: { guest: dns, set: [/bin/set], clear: [/bin/clear], propagation: 30s }
+  near: { acme: { directory: "https://near.lan/acme", http_01: { listen: "127.0.0.1:8080" } } }
+  other:
+    step_ca:
+      url: https://other.lan
+      fingerprint: "CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD:CD"
+      provisioner: phoenix
+      password: { env: PASSWORD }
+  own: { embedded: { passphrase: { env: PASSPHRASE } } }
+guests:
+  dns: { vmid: 100 }
+certificates:
+  a: { common_name: a, profile: client }
+  b: { common_name: b.lan, profile: server, sans: [b.lan, "*.b.lan"], issuer: public }
+  c:
+    common_name: c.lan
+    profile: server
+    sans: [c.lan]
+    issuer: own
+    deliver:
+      - guest: dns
+        files: [{ part: bundle, path: /etc/c.pem }]
+        reload: [/bin/true]
+        rollback: true
+        check: { address: "[::1]:443", server_name: c.lan, from: guest, timeout: 5s }
+"#;
 
 pub(super) const EXAMPLE: &str = include_str!("example.yaml");
 
@@ -19,6 +66,13 @@ pub(super) fn good(text: &str) -> Loaded {
     match load(text) {
         Ok(loaded) => loaded,
         Err(problems) => panic!("{problems}"),
+    }
+}
+
+fn embedded(site: &Site) -> &EmbeddedAuthority {
+    match &site.ca {
+        CertificateAuthority::Embedded(ca) => ca,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -40,26 +94,21 @@ fn the_example_is_read_completely() {
     assert_eq!(site.state, Path::new("/site/.phoenix"));
     assert_eq!(site.environment.as_deref(), Some("production"));
 
-    let proxmox = site.proxmox.expect("proxmox");
+    let proxmox = site.proxmox.as_ref().expect("proxmox");
     assert_eq!(proxmox.url.as_str(), "https://pve.example.lan:8006/");
     assert_eq!(
         proxmox.token,
-        TokenSource::Environment("PHOENIX_PROXMOX_TOKEN".into())
+        ValueSource::Environment("PHOENIX_PROXMOX_TOKEN".into())
     );
     assert_eq!(
         proxmox.trust,
         ServerTrust::CaFile("/site/pve-root-ca.pem".into())
     );
 
-    let CertificateAuthority::Embedded {
-        directory,
-        common_name,
-        root_lifetime,
-        ..
-    } = &site.ca;
-    assert_eq!(directory, Path::new("/site/.phoenix/ca"));
-    assert_eq!(common_name, "Example Root CA");
-    assert_eq!(*root_lifetime, days(3650));
+    let ca = embedded(&site);
+    assert_eq!(ca.directory, Path::new("/site/.phoenix/ca"));
+    assert_eq!(ca.common_name, "Example Root CA");
+    assert_eq!(ca.root_lifetime, days(3650));
 
     assert_eq!(
         site.guests.keys().collect::<Vec<_>>(),
@@ -87,7 +136,10 @@ fn the_example_is_read_completely() {
         ["systemctl", "restart", "docker.service"]
     );
     assert_eq!(daemon.restart.timeout, Duration::from_secs(60));
-    assert_eq!((daemon.lifetime, daemon.renew_before), (days(90), days(30)));
+    assert_eq!(
+        (daemon.lifetime, daemon.rule),
+        (days(90), RenewalRule::Before(days(30)))
+    );
     assert_eq!(daemon.sans.len(), 1);
     let second = site.guests["drphoenix"].docker.as_ref().expect("docker");
     let Some(DockerTls::Managed(daemon)) = &second.tls else {
@@ -170,15 +222,10 @@ fn a_name_is_enough() {
     let Loaded { site, warnings } = good("site: alone\n");
     assert_eq!(warnings, []);
     assert_eq!(site.state, Path::new("/site/.phoenix"));
-    let CertificateAuthority::Embedded {
-        directory,
-        common_name,
-        intermediate_lifetime,
-        ..
-    } = site.ca;
-    assert_eq!(directory, Path::new("/site/.phoenix/ca"));
-    assert_eq!(common_name, "alone CA");
-    assert_eq!(intermediate_lifetime, days(1825));
+    let ca = embedded(&site);
+    assert_eq!(ca.directory, Path::new("/site/.phoenix/ca"));
+    assert_eq!(ca.common_name, "alone CA");
+    assert_eq!(ca.intermediate_lifetime, days(1825));
 }
 
 #[test]
@@ -188,7 +235,7 @@ fn defaults_shrink_with_a_short_lived_ca() {
          certificates: { a: { common_name: a.lan, profile: server, sans: [a.lan] } }\n",
     );
     assert_eq!(site.certificates["a"].lifetime, days(30));
-    assert_eq!(site.certificates["a"].renew_before, days(10));
+    assert_eq!(site.certificates["a"].rule, RenewalRule::TwoThirds);
 }
 
 #[test]
@@ -317,4 +364,43 @@ fn files_that_are_referred_to_are_looked_at() {
         ]
     );
     assert!(warnings[0].message.contains("mode 0644"));
+}
+
+#[test]
+fn issuers_are_read_and_certificates_name_theirs() {
+    let Loaded { site, warnings } = good(ISSUERS);
+    assert_eq!(warnings, []);
+    let CertificateAuthority::StepCa(ca) = &site.ca else {
+        panic!("{:?}", site.ca);
+    };
+    assert_eq!(ca.provisioners[&Profile::Client], "clients");
+    assert_eq!(ca.provisioners[&Profile::Peer], "peers");
+    assert_eq!(ca.max_lifetime, days(1));
+    assert_eq!(site.certificates["a"].lifetime, days(1));
+    let CertificateAuthority::Acme(acme) = &site.issuers["public"] else {
+        panic!("{:?}", site.issuers["public"]);
+    };
+    assert!(matches!(&acme.challenge, AcmeChallenge::Dns01 { guest, .. } if guest == "dns"));
+    assert_eq!(site.certificates["b"].issuer.as_deref(), Some("public"));
+    let CertificateAuthority::Embedded(own) = &site.issuers["own"] else {
+        panic!("{:?}", site.issuers["own"]);
+    };
+    assert_eq!(own.directory, Path::new("/site/.phoenix/issuers/own/ca"));
+    assert_eq!(own.common_name, "many own CA");
+    assert_eq!(
+        own.passphrase,
+        Some(ValueSource::Environment("PASSPHRASE".into()))
+    );
+    let delivery = &site.certificates["c"].deliveries[0];
+    assert!(delivery.rollback);
+    assert_eq!(
+        delivery.check,
+        Some(ServedCheck {
+            host: "::1".into(),
+            port: 443,
+            server_name: Some("c.lan".into()),
+            from: Viewpoint::Guest,
+            timeout: Duration::from_secs(5),
+        })
+    );
 }

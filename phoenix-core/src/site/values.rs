@@ -339,6 +339,15 @@ pub(super) fn docker_address(cursor: &Cursor<'_>) -> Option<DockerAddress> {
     }
 }
 
+/// `HOST:PORT`; an IPv6 address stands in brackets in the text and without them in the result.
+pub(super) fn tcp_address(cursor: &Cursor<'_>) -> Option<(String, u16)> {
+    let found = host_and_port(cursor.nonempty()?, None);
+    if found.is_none() {
+        cursor.refuse("a host and a port are expected here: `HOST:443`");
+    }
+    found
+}
+
 /// A host (without brackets) and its port.
 pub(super) fn host_and_port(text: &str, port: Option<u16>) -> Option<(String, u16)> {
     if let Ok(address) = text.parse::<SocketAddr>() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::explain;
+use super::issuers::{self, IssuerSecrets};
 use super::needs::{self, StackNeeds};
 use super::session::local;
 use super::state::State;
@@ -15,11 +16,10 @@ use crate::docker::{Engine, SwarmState, TlsIdentity};
 use crate::ground::document::{Position, Problems};
 use crate::ground::{Deadline, SecretBytes, Trust};
 use crate::guest::{AgentGuest, Guest};
-use crate::pki::{Bundle, CaParameters, EmbeddedCa};
+use crate::pki::Bundle;
 use crate::proxmox::{Agent, ApiToken, Client};
 use crate::site::{
-    CertificateAuthority, DockerAddress, DockerEndpoint, DockerTls, Reach, SecretSource,
-    ServerTrust, Site, TokenSource,
+    DockerAddress, DockerEndpoint, DockerTls, Reach, SecretSource, ServerTrust, Site, ValueSource,
 };
 use crate::stack::ComposeFile;
 use crate::stack::model::Place;
@@ -96,6 +96,8 @@ pub(super) struct Context {
     pub(super) stack_needs: BTreeMap<String, StackNeeds>,
     /// The contents of secrets that come from files and the environment.
     pub(super) contents: BTreeMap<String, SecretBytes>,
+    /// What the issuers need to issue.
+    pub(super) issuer_secrets: IssuerSecrets,
     pub(super) warnings: Vec<String>,
     /// Held while a daemon is restarted, so that a swarm loses one node at a time.
     pub(super) restarts: tokio::sync::Mutex<()>,
@@ -134,6 +136,7 @@ impl Context {
             }
         }
         let contents = contents(&site, &inputs)?;
+        let issuer_secrets = issuers::secrets(&site, &inputs)?;
         let mut stacks = BTreeMap::new();
         let mut stack_needs = BTreeMap::new();
         let mut problems = Vec::new();
@@ -158,6 +161,7 @@ impl Context {
             stacks,
             stack_needs,
             contents,
+            issuer_secrets,
             warnings,
             restarts: tokio::sync::Mutex::new(()),
             guests,
@@ -197,30 +201,6 @@ impl Context {
     /// The guest agent of `name`.
     pub(super) fn agent(&self, name: &str) -> Option<&Agent> {
         self.agents.get(name)
-    }
-
-    /// The CA, when it has been created.
-    pub(super) fn authority(&self) -> Result<Option<EmbeddedCa>, Failure> {
-        let CertificateAuthority::Embedded { directory, .. } = &self.site.ca;
-        EmbeddedCa::observe(directory)
-            .map_err(|error| local("the certificate authority cannot be used", &error))
-    }
-
-    pub(super) fn ca_parameters(&self) -> Result<CaParameters, Failure> {
-        let CertificateAuthority::Embedded {
-            common_name,
-            root_lifetime,
-            intermediate_lifetime,
-            key_type,
-            ..
-        } = &self.site.ca;
-        CaParameters::new(
-            common_name,
-            *root_lifetime,
-            *intermediate_lifetime,
-            *key_type,
-        )
-        .map_err(|error| local("ca.embedded", &error))
     }
 
     /// The engine of `guest`. For a managed one Phoenix's client certificate must have been
@@ -346,17 +326,33 @@ fn variable(what: &str, name: &str, inputs: &Inputs) -> Result<String, OpenError
         })
 }
 
-fn token(source: &TokenSource, inputs: &Inputs) -> Result<ApiToken, OpenError> {
-    let what = "proxmox.token";
-    let text = match source {
-        TokenSource::Environment(name) => variable(what, name, inputs)?,
-        TokenSource::File(path) => {
-            String::from_utf8(read_for(what, path)?).map_err(|_| OpenError::Unusable {
-                what: what.to_owned(),
-                problem: format!("{} is not text", path.display()),
-            })?
-        }
+/// What a declared source holds, without white space at its end.
+pub(super) fn value(
+    what: &str,
+    source: &ValueSource,
+    inputs: &Inputs,
+) -> Result<SecretBytes, OpenError> {
+    let content = match source {
+        ValueSource::Environment(name) => SecretBytes::from(variable(what, name, inputs)?),
+        ValueSource::File(path) => SecretBytes::new(read_for(what, path)?),
     };
+    let trimmed = content.expose().trim_ascii_end();
+    if trimmed.is_empty() {
+        return Err(OpenError::Unusable {
+            what: what.to_owned(),
+            problem: "it is empty".to_owned(),
+        });
+    }
+    Ok(SecretBytes::new(trimmed.to_vec()))
+}
+
+fn token(source: &ValueSource, inputs: &Inputs) -> Result<ApiToken, OpenError> {
+    let what = "proxmox.token";
+    let text = value(what, source, inputs)?;
+    let text = text.expose_str().map_err(|_| OpenError::Unusable {
+        what: what.to_owned(),
+        problem: "it is not text".to_owned(),
+    })?;
     text.trim()
         .parse()
         .map_err(|error: crate::proxmox::TokenError| unusable(what, &error))

@@ -10,6 +10,7 @@ mod event;
 mod explain;
 mod failure;
 mod graph;
+mod issuers;
 mod needs;
 mod plan;
 mod record;

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use indexmap::IndexMap;
 
 use super::{Cycle, Graph, ResourceId, SyncOptions};
-use crate::site::{DockerTls, EnvironmentTls, Guest, Reach, SecretSource, Site, SwarmRole};
+use crate::site::{
+    AcmeAuthority, AcmeChallenge, CertificateAuthority, DockerTls, EnvironmentTls, Guest, Reach,
+    SecretSource, Site, SwarmRole,
+};
 
 /// What the compose file of a stack refers to and Phoenix manages.
 #[derive(Debug, Clone, Default)]
@@ -42,8 +45,15 @@ pub(super) fn graph(
     };
     let managed = site.guests.values().any(is_managed);
 
-    if managed || !site.certificates.is_empty() {
-        needs.insert(ResourceId::Authority, BTreeSet::new());
+    let issuers: BTreeSet<ResourceId> = site
+        .certificates
+        .values()
+        .map(|certificate| ResourceId::issuer(certificate.issuer.as_deref()))
+        .chain(managed.then_some(ResourceId::Authority))
+        .collect();
+    for issuer in issuers {
+        let required = hook(site, &issuer).into_iter().collect();
+        needs.insert(issuer, required);
     }
     if managed {
         needs.insert(
@@ -86,7 +96,7 @@ pub(super) fn graph(
     }
     for (name, certificate) in &site.certificates {
         let mut required = nodes.clone();
-        required.insert(ResourceId::Authority);
+        required.insert(ResourceId::issuer(certificate.issuer.as_deref()));
         required.extend(
             certificate
                 .deliveries
@@ -153,6 +163,21 @@ pub(super) fn graph(
         needs.insert(ResourceId::RetiredVersions, required);
     }
     Graph::new(needs)
+}
+
+/// The guest in which an issuer's names are proven.
+fn hook(site: &Site, issuer: &ResourceId) -> Option<ResourceId> {
+    let authority = match issuer {
+        ResourceId::Issuer(name) => site.issuers.get(name)?,
+        _ => &site.ca,
+    };
+    match authority {
+        CertificateAuthority::Acme(AcmeAuthority {
+            challenge: AcmeChallenge::Dns01 { guest, .. },
+            ..
+        }) => Some(ResourceId::Guest(guest.clone())),
+        _ => None,
+    }
 }
 
 fn is_managed(guest: &Guest) -> bool {

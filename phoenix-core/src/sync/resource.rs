@@ -11,6 +11,8 @@ use serde::{Serialize, Serializer};
 pub enum ResourceId {
     /// The site's certificate authority.
     Authority,
+    /// A further issuer of certificates.
+    Issuer(String),
     /// A guest that runs and whose agent answers.
     Guest(String),
     /// Phoenix's own client certificate towards managed Docker daemons.
@@ -42,11 +44,18 @@ pub enum ResourceId {
 }
 
 impl ResourceId {
+    /// The issuer of this name, or the site's own.
+    #[must_use]
+    pub fn issuer(name: Option<&str>) -> Self {
+        name.map_or(Self::Authority, |name| Self::Issuer(name.to_owned()))
+    }
+
     /// The kind, as it stands before the slash.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Authority => "authority",
+            Self::Issuer(_) => "issuer",
             Self::Guest(_) => "guest",
             Self::DockerClient => "docker-client",
             Self::Endpoint(_) => "docker",
@@ -68,7 +77,8 @@ impl ResourceId {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Guest(name)
+            Self::Issuer(name)
+            | Self::Guest(name)
             | Self::Endpoint(name)
             | Self::Node(name)
             | Self::Network(name)

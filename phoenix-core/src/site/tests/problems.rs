@@ -203,7 +203,10 @@ fn authority() {
             "5:62: ca.embedded.intermediate_lifetime: the intermediate cannot outlive the root, which lives 10d (got `11d`)",
         ],
     );
-    one("ca: {}", &["the key `embedded` is missing"]);
+    one(
+        "ca: {}",
+        &["one of the keys `embedded`, `step_ca` is needed"],
+    );
     one(
         "ca: { embedded: { key: rsa2048 } }",
         &["did you mean `rsa-2048`"],

@@ -9,7 +9,7 @@ use super::super::format;
 use super::super::names::{self, NameRule};
 use super::super::schema;
 use super::super::shape::{Object, Shape};
-use super::{EXAMPLE, load};
+use super::{EXAMPLE, ISSUERS, load};
 use crate::ground::document::{Document, Node, Value};
 use crate::pki::{KeyType, Profile};
 
@@ -218,7 +218,7 @@ pub(super) fn violations(schema: &Json, value: &Json, root: &Json, at: &str) -> 
 #[test]
 fn the_example_follows_the_schema() {
     let schema = schema();
-    for text in [EXAMPLE, ALTERNATIVES, MORE_ALTERNATIVES] {
+    for text in [EXAMPLE, ALTERNATIVES, MORE_ALTERNATIVES, ISSUERS] {
         assert_eq!(
             violations(&schema, &parse(text), &schema, ""),
             Vec::<String>::new()
@@ -332,7 +332,7 @@ fn all_objects() -> Vec<&'static Object> {
 #[test]
 fn the_loader_reads_every_key_that_the_schema_has() {
     let mut read = BTreeSet::new();
-    for text in [EXAMPLE, ALTERNATIVES, MORE_ALTERNATIVES] {
+    for text in [EXAMPLE, ALTERNATIVES, MORE_ALTERNATIVES, ISSUERS] {
         let document = parse(text);
         let mut found = Vec::new();
         places(&format::SITE, &document, "", "", &mut found);

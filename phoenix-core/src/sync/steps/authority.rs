@@ -1,4 +1,4 @@
-//! The site's CA, and the certificate with which Phoenix shows itself to managed daemons.
+//! The site's issuers, and the certificate with which Phoenix shows itself to managed daemons.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::issued::Issued;
-use crate::pki::{CertificateRequest, EmbeddedCa, Issuer, KeyType, Profile, SubjectAltName};
+use crate::pki::{
+    CertificateRequest, EmbeddedCa, Issuer, KeyType, Profile, RenewalRule, SubjectAltName,
+};
 use crate::site::{CertificateAuthority, DockerTls};
 use crate::sync::context::Context;
+use crate::sync::issuers;
 use crate::sync::session::local;
 use crate::sync::step::{Observation, Progress, Step, View};
 use crate::sync::{Change, Failure, ResourceId, Verb};
@@ -17,47 +20,60 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) struct AuthorityStep {
     cx: Arc<Context>,
+    /// The site's own when absent.
+    name: Option<String>,
 }
 
 impl AuthorityStep {
-    pub(super) fn new(cx: Arc<Context>) -> Self {
-        Self { cx }
+    pub(super) fn new(cx: Arc<Context>, name: Option<String>) -> Self {
+        Self { cx, name }
+    }
+
+    fn declared(&self) -> &CertificateAuthority {
+        self.cx.declared_issuer(self.name.as_deref())
     }
 }
 
 #[async_trait]
 impl Step for AuthorityStep {
     async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
-        Ok(match self.cx.authority()? {
-            Some(authority) => Observation::converged(format!(
-                "{} is valid until {}",
-                authority.identity().name,
-                authority.intermediate().not_after.date()
-            ))
-            .warn(authority.departures(&self.cx.ca_parameters()?)),
-            None => Observation::differs(self.unobserved()).usable(),
-        })
+        match self.declared() {
+            CertificateAuthority::Embedded(declared) => Ok(match issuers::embedded(declared)? {
+                Some(authority) => Observation::converged(format!(
+                    "{} is valid until {}",
+                    authority.identity().name,
+                    authority.intermediate().not_after.date()
+                ))
+                .warn(authority.departures(&issuers::parameters(declared)?)),
+                None => Observation::differs(self.unobserved()).usable(),
+            }),
+            CertificateAuthority::StepCa(_) | CertificateAuthority::Acme(_) => {
+                Ok(Observation::converged("declared"))
+            }
+        }
     }
 
     async fn apply(&self, progress: &Progress) -> Result<(), Failure> {
-        let CertificateAuthority::Embedded { directory, .. } = &self.cx.site.ca;
-        let parameters = self.cx.ca_parameters()?;
-        progress.say("making the keys of root and intermediate");
-        EmbeddedCa::open_or_create(directory, &parameters)
-            .map_err(|error| local("the certificate authority cannot be created", &error))?;
-        for change in self.unobserved() {
-            progress.changed(change);
+        if let CertificateAuthority::Embedded(declared) = self.declared() {
+            progress.say("making the keys of root and intermediate");
+            EmbeddedCa::open_or_create(&declared.directory, &issuers::parameters(declared)?)
+                .map_err(|error| local("the certificate authority cannot be created", &error))?;
+            for change in self.unobserved() {
+                progress.changed(change);
+            }
         }
         Ok(())
     }
 
     fn unobserved(&self) -> Vec<Change> {
-        let CertificateAuthority::Embedded { common_name, .. } = &self.cx.site.ca;
-        vec![Change::new(
-            Verb::Create,
-            format!("root and intermediate of {common_name}"),
-            "missing",
-        )]
+        match self.declared() {
+            CertificateAuthority::Embedded(declared) => vec![Change::new(
+                Verb::Create,
+                format!("root and intermediate of {}", declared.common_name),
+                "missing",
+            )],
+            CertificateAuthority::StepCa(_) | CertificateAuthority::Acme(_) => Vec::new(),
+        }
     }
 }
 
@@ -71,27 +87,23 @@ impl DockerClientStep {
     }
 
     fn issued(&self) -> Result<Issued, Failure> {
-        let (lifetime, renew_before) = self
+        let (lifetime, rule) = self
             .cx
             .site
             .guests
             .values()
             .filter_map(|guest| match guest.docker.as_ref()?.tls.as_ref()? {
-                DockerTls::Managed(daemon) => Some((daemon.lifetime, daemon.renew_before)),
+                DockerTls::Managed(daemon) => Some((daemon.lifetime, daemon.rule)),
                 DockerTls::Files { .. } => None,
             })
-            .min()
-            .unwrap_or((DAY * 90, DAY * 30));
-        docker_client(&self.cx, lifetime, renew_before)
+            .min_by_key(|(lifetime, _)| *lifetime)
+            .unwrap_or((DAY * 90, RenewalRule::TwoThirds));
+        docker_client(&self.cx, lifetime, rule)
     }
 }
 
 /// Phoenix's own client certificate.
-fn docker_client(
-    cx: &Context,
-    lifetime: Duration,
-    renew_before: Duration,
-) -> Result<Issued, Failure> {
+fn docker_client(cx: &Context, lifetime: Duration, rule: RenewalRule) -> Result<Issued, Failure> {
     let invalid = |error: &dyn std::error::Error| local("Phoenix's client certificate", error);
     let name: SubjectAltName = format!("phoenix.{}", cx.site.name)
         .parse()
@@ -108,7 +120,8 @@ fn docker_client(
         what: "Phoenix's client certificate for Docker".to_owned(),
         path: cx.state.docker_client(),
         request,
-        renew_before,
+        rule,
+        issuer: None,
     })
 }
 

@@ -43,7 +43,8 @@ impl CertificateStep {
             what: format!("{} certificate {}", declared.profile, self.name),
             path: self.cx.state.certificate(&self.name),
             request,
-            renew_before: declared.renew_before,
+            rule: declared.rule,
+            issuer: declared.issuer.clone(),
         })
     }
 

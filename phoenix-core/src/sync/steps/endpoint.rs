@@ -101,7 +101,8 @@ impl EndpointStep {
             what,
             path: self.cx.state.daemon(&self.name),
             request,
-            renew_before: settings.renew_before,
+            rule: settings.rule,
+            issuer: None,
         }))
     }
 

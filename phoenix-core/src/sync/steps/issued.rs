@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::ground::Deadline;
-use crate::pki::{Bundle, CertificateRequest, Issuer, RenewalReason, renewal_reasons};
+use crate::pki::{Bundle, CertificateRequest, RenewalReason, RenewalRule, renewal_reasons};
 use crate::sync::context::Context;
 use crate::sync::session::local;
 use crate::sync::state::create_parent;
@@ -16,13 +16,15 @@ use crate::sync::{Change, Failure, FailureClass, Verb};
 /// How long making a key and signing may take.
 const ISSUING: Duration = Duration::from_secs(60);
 
-/// A certificate to be issued by the site's CA and stored at `path`.
+/// A certificate to be issued and stored at `path`.
 #[derive(Debug, Clone)]
 pub(in crate::sync) struct Issued {
     pub(in crate::sync) what: String,
     pub(in crate::sync) path: PathBuf,
     pub(in crate::sync) request: CertificateRequest,
-    pub(in crate::sync) renew_before: Duration,
+    pub(in crate::sync) rule: RenewalRule,
+    /// The name of its issuer; the site's own when absent.
+    pub(in crate::sync) issuer: Option<String>,
 }
 
 /// What is stored of a certificate, and why that does not do.
@@ -53,7 +55,7 @@ impl Issued {
     /// Looks at what is stored.
     pub(in crate::sync) async fn look(&self, cx: &Context) -> Result<Stored, Failure> {
         let loaded = Bundle::load(&self.path);
-        let Some(authority) = cx.authority()? else {
+        let Some(issuer) = cx.issuer(self.issuer.as_deref())? else {
             return Ok(Stored {
                 bundle: None,
                 reasons: vec![RenewalReason::Missing],
@@ -62,8 +64,8 @@ impl Issued {
         let reasons = renewal_reasons(
             loaded.as_ref().map(Option::as_ref),
             &self.request,
-            self.renew_before,
-            authority.identity(),
+            self.rule,
+            issuer.identity(),
             OffsetDateTime::now_utc(),
         );
         Ok(Stored {
@@ -96,23 +98,28 @@ impl Issued {
         if let Some(bundle) = stored.current() {
             return Ok(bundle.clone());
         }
-        let bundle = self.issue(cx).await?;
+        let bundle = self.issue(cx, &stored).await?;
         progress.changed(self.change(&stored.reasons));
         Ok(bundle)
     }
 
     /// Issues it and stores it.
-    async fn issue(&self, cx: &Context) -> Result<Bundle, Failure> {
-        let authority = cx.authority()?.ok_or_else(|| {
+    async fn issue(&self, cx: &Context, stored: &Stored) -> Result<Bundle, Failure> {
+        let issuer = cx.issuer(self.issuer.as_deref())?.ok_or_else(|| {
             Failure::message(
                 FailureClass::Failed,
                 "the certificate authority has not been created",
             )
         })?;
-        let bundle = authority
-            .issue(&self.request, Deadline::after(ISSUING))
-            .await
-            .map_err(|error| local(format!("{} cannot be issued", self.what), &error))?;
+        let deadline = Deadline::after(ISSUING);
+        let issued = match &stored.bundle {
+            Some(bundle) if stored.still_works() => {
+                issuer.renew(&self.request, bundle, deadline).await
+            }
+            _ => issuer.issue(&self.request, deadline).await,
+        };
+        let bundle =
+            issued.map_err(|error| local(format!("{} cannot be issued", self.what), &error))?;
         create_parent(&self.path)
             .map_err(|error| local(format!("{} cannot be stored", self.what), &error))?;
         bundle

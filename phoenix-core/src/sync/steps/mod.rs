@@ -28,7 +28,8 @@ pub(super) use stack::{StackStep, service_states};
 pub(super) fn step(context: &Arc<Context>, id: &ResourceId) -> Arc<dyn Step> {
     let cx = Arc::clone(context);
     match id.clone() {
-        ResourceId::Authority => Arc::new(authority::AuthorityStep::new(cx)),
+        ResourceId::Authority => Arc::new(authority::AuthorityStep::new(cx, None)),
+        ResourceId::Issuer(name) => Arc::new(authority::AuthorityStep::new(cx, Some(name))),
         ResourceId::DockerClient => Arc::new(authority::DockerClientStep::new(cx)),
         ResourceId::Guest(name) => Arc::new(guest::GuestStep::new(cx, name)),
         ResourceId::Endpoint(name) => Arc::new(endpoint::EndpointStep::new(cx, name)),

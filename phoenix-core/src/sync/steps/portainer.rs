@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 
 use crate::ground::{Deadline, Fingerprint, SecretBytes, Trust};
-use crate::pki::{Bundle, Issuer};
+use crate::pki::Bundle;
 use crate::portainer::{
     Client, Environment, EnvironmentKind as Kind, EnvironmentTls as Tls, NewEnvironment,
     PortainerError, Session,
@@ -158,17 +158,9 @@ impl Step for ResetStep {
 }
 
 /// A client of the declared Portainer.
-fn client(cx: &Context, portainer: &Portainer) -> Result<Client, Failure> {
+async fn client(cx: &Context, portainer: &Portainer) -> Result<Client, Failure> {
     let trust = match &portainer.trust {
-        ServerTrust::SiteCa => {
-            let authority = cx.authority()?.ok_or_else(|| {
-                Failure::message(
-                    FailureClass::Failed,
-                    "the certificate authority has not been created",
-                )
-            })?;
-            Trust::CaPem(authority.root_pem().as_bytes().to_vec())
-        }
+        ServerTrust::SiteCa => Trust::CaPem(cx.site_root().await?),
         other => trust("portainer.ca", other).map_err(|error| local("portainer", &error))?,
     };
     Client::new(&portainer.url, &trust).map_err(|error| local("portainer", &error))
@@ -233,7 +225,7 @@ async fn password(cx: &Arc<Context>, portainer: &Portainer) -> Result<SecretByte
 impl Step for PortainerStep {
     async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
         let portainer = self.declared()?;
-        let client = client(&self.cx, portainer)?;
+        let client = client(&self.cx, portainer).await?;
         let status = match client.status(self.cx.look()).await {
             Ok(status) => status,
             Err(error) if error.is_unreachable() => {
@@ -256,7 +248,7 @@ impl Step for PortainerStep {
 
     async fn apply(&self, progress: &Progress) -> Result<(), Failure> {
         let portainer = self.declared()?;
-        let client = client(&self.cx, portainer)?;
+        let client = client(&self.cx, portainer).await?;
         progress.say(format!("waiting for {} to answer", portainer.url));
         client
             .await_ready(Deadline::after(portainer.ready_timeout))
@@ -394,7 +386,7 @@ impl EnvironmentStep {
     }
 
     async fn session(&self) -> Result<Session, Failure> {
-        let client = client(&self.cx, declared(&self.cx)?)?;
+        let client = client(&self.cx, declared(&self.cx)?).await?;
         stored_session(&self.cx, &client).await?.ok_or_else(|| {
             Failure::message(
                 FailureClass::Failed,
