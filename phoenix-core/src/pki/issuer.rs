@@ -1,6 +1,8 @@
 //! What answers a certificate request.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,6 +51,17 @@ pub trait Issuer: fmt::Debug + Send + Sync {
     /// The last second that a certificate issued now could be valid; `None` when that is not
     /// known beforehand.
     fn latest_not_after(&self) -> Option<OffsetDateTime>;
+
+    /// Tells the issuer that the certificate with `serial` (lower-case hex) now lies at `place`,
+    /// readable and without secrets. An issuer that keeps no inventory, like this default, does
+    /// nothing with it. Telling it twice is harmless.
+    ///
+    /// # Errors
+    /// [`RecordError`]; the certificate is delivered all the same.
+    async fn delivered(&self, serial: &str, place: &str) -> Result<(), RecordError> {
+        let _ = (serial, place);
+        Ok(())
+    }
 }
 
 /// Who issues certificates.
@@ -102,6 +115,21 @@ impl fmt::Display for IssuerIdentity {
             _ => Ok(()),
         }
     }
+}
+
+/// Why an issuer did not record what became of a certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The inventory could not be written.
+    #[error("cannot record it in {}", .path.display())]
+    Io {
+        /// The inventory's file.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Why no certificate was issued.

@@ -26,7 +26,7 @@ mod tls;
 
 pub use bundle::{Bundle, BundleError, CheckError};
 pub use embedded::{CaError, CaParameters, EmbeddedCa};
-pub use issuer::{IssueError, Issuer, IssuerIdentity};
+pub use issuer::{IssueError, Issuer, IssuerIdentity, RecordError};
 pub use key::KeyError;
 pub use observed::{CertificateError, ObservedCertificate};
 pub use pem::PemError;
