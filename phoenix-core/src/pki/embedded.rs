@@ -239,7 +239,8 @@ struct Inner {
     root_pem: String,
     intermediate: ObservedCertificate,
     intermediate_der: CertificateDer<'static>,
-    key: PrivateKey,
+    /// The intermediate's name and key, parsed once: issuing must not pay for it again.
+    issuer: rcgen::Issuer<'static, PrivateKey>,
     identity: IssuerIdentity,
 }
 
@@ -390,6 +391,12 @@ impl EmbeddedCa {
                 });
             }
         }
+        let issuer = rcgen::Issuer::from_ca_cert_der(&intermediate_der, key).map_err(|_| {
+            unfit(
+                INTERMEDIATE,
+                "has contents that this program cannot sign under",
+            )
+        })?;
         let identity = IssuerIdentity {
             key_ids: intermediate.subject_key_id.iter().cloned().collect(),
             ..IssuerIdentity::new(&intermediate.subject, vec![root.fingerprint])
@@ -401,7 +408,7 @@ impl EmbeddedCa {
                 root_der,
                 intermediate,
                 intermediate_der,
-                key,
+                issuer,
                 identity,
             }),
         })
@@ -477,7 +484,7 @@ impl EmbeddedCa {
             intermediate,
             intermediate_der,
             root_der,
-            key: ca_key,
+            issuer,
             ..
         } = &*self.inner;
         if now < intermediate.not_before || now > intermediate.not_after {
@@ -497,10 +504,8 @@ impl EmbeddedCa {
         }
         let key = PrivateKey::generate(request.key_type()).map_err(IssueError::Key)?;
         let params = leaf_params(request, &validity, intermediate.not_before)?;
-        let issuer = rcgen::Issuer::from_ca_cert_der(intermediate_der, ca_key.pair())
-            .map_err(IssueError::Sign)?;
         let leaf = params
-            .signed_by(key.pair(), &issuer)
+            .signed_by(key.pair(), issuer)
             .map_err(IssueError::Sign)?;
         let bundle = Bundle::new(
             &key,
