@@ -148,7 +148,7 @@ fn assert_private(folder: &std::path::Path) {
         if path.is_dir() {
             assert_private(&path);
         }
-        let public = ["root.pem", "intermediate.pem"];
+        let public = ["root.pem", "certificate.pem"];
         if !public.iter().any(|name| path.ends_with(name)) {
             assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
         }

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use aws_lc_rs::rand;
 
+use super::mortal::step;
+
 /// Writes `content` to `path` atomically: beside it under a temporary name that is created with
 /// `mode` and never had another, synced, then renamed over it.
 ///
@@ -26,6 +28,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     temporary.push(format!(".{}.tmp", hex::encode(random)));
     let temporary = directory.join(temporary);
     let written = (|| {
+        step()?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -33,12 +36,15 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
             .open(&temporary)?;
         // The umask may have taken bits away; it can never have added any.
         file.set_permissions(fs::Permissions::from_mode(mode))?;
+        step()?;
         file.write_all(content)?;
         file.sync_all()?;
+        step()?;
         fs::rename(&temporary, path)?;
+        step()?;
         File::open(directory)?.sync_all()
     })();
-    if written.is_err() {
+    if written.is_err() && step().is_ok() {
         let _ = fs::remove_file(&temporary);
     }
     written

@@ -6,6 +6,7 @@ mod deadline;
 pub mod document;
 mod files;
 mod https;
+pub(crate) mod mortal;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod secret;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::bundle::{Bundle, BundleError, CheckError};
+use super::embedded::CaError;
 use super::key::KeyError;
 use super::request::CertificateRequest;
 use super::times::{exactly, show};
@@ -160,6 +161,9 @@ pub enum IssueError {
         /// The time of asking.
         now: OffsetDateTime,
     },
+    /// The CA's key cannot be used.
+    #[error("the CA's key cannot be used")]
+    CaKey(#[source] Box<CaError>),
     /// No key could be made.
     #[error("no key for the certificate")]
     Key(#[source] KeyError),

@@ -2,7 +2,7 @@
 //!
 //! * [`SubjectAltName`]: a name that a certificate is valid for, parsed once
 //! * [`CertificateRequest`]: what is asked of an [`Issuer`], validated
-//! * [`Issuer`]: what answers it; [`EmbeddedCa`] keeps a root and an intermediate in a directory
+//! * [`Issuer`]: what answers it; [`EmbeddedCa`] keeps a root and intermediates in a directory
 //! * [`Bundle`]: the answer: key, leaf, intermediates and root, and whether they fit together
 //! * [`ObservedCertificate`]: what a certificate says, read back
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
@@ -25,7 +25,7 @@ mod times;
 mod tls;
 
 pub use bundle::{Bundle, BundleError, CheckError};
-pub use embedded::{CaError, CaParameters, EmbeddedCa};
+pub use embedded::{CaError, CaParameters, EmbeddedCa, Intermediate};
 pub use issuer::{IssueError, Issuer, IssuerIdentity, RecordError};
 pub use key::KeyError;
 pub use observed::{CertificateError, ObservedCertificate};

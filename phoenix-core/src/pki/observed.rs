@@ -67,6 +67,8 @@ pub struct ObservedCertificate {
     /// Whether it may sign certificates: a CA by its basic constraints, and by its key usage
     /// where it has one.
     pub is_ca: bool,
+    /// How many intermediates may be between it and a leaf, when it is a CA's and says so.
+    pub(super) path_length: Option<u32>,
     /// The content of its public key's bit string.
     pub(super) public_key: Vec<u8>,
     /// The subject's DER.
@@ -105,6 +107,10 @@ impl ObservedCertificate {
             authority_key_id,
             fingerprint: fingerprint(der),
             is_ca: is_ca(&certificate)?,
+            path_length: certificate
+                .basic_constraints()
+                .map_err(|_| malformed("its basic constraints"))?
+                .and_then(|constraints| constraints.value.path_len_constraint),
             public_key: subject_public_key.subject_public_key.data.to_vec(),
             subject_der: certificate.subject().as_raw().to_vec(),
             issuer_der: certificate.issuer().as_raw().to_vec(),

@@ -1,7 +1,17 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use time::macros::datetime;
 
+use super::create::generate;
 use super::*;
-use crate::pki::Profile;
+use crate::ground::mortal::with_steps;
+use crate::ground::write_atomic;
+use crate::pki::request::RequestError;
+use crate::pki::{Profile, RenewalReason, RenewalRule, renewal_reasons};
+
+const INTERMEDIATE: &str = "intermediates/0001/certificate.pem";
+const INTERMEDIATE_KEY: &str = "intermediates/0001/key.pem";
 
 const NOW: OffsetDateTime = datetime!(2026-03-01 12:00:00.75 UTC);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -54,10 +64,14 @@ fn a_ca_is_made_once_and_then_found() {
     assert!(observed(&directory).expect("nothing there").is_none());
     let ca = create_ca(&directory);
     assert_eq!(mode(&directory), 0o700);
+    assert_eq!(names(&directory), ["intermediates", ROOT_KEY, ROOT]);
     assert_eq!(
-        names(&directory),
-        [INTERMEDIATE_KEY, INTERMEDIATE, ROOT_KEY, ROOT]
+        names(&directory.join("intermediates/0001")),
+        ["certificate.pem", "key.pem"]
     );
+    for folder in ["intermediates", "intermediates/0001"] {
+        assert_eq!(mode(&directory.join(folder)), 0o700);
+    }
     assert_eq!(names(directory.parent().expect("parent")), ["ca"]);
     for key in [ROOT_KEY, INTERMEDIATE_KEY] {
         assert_eq!(mode(&directory.join(key)), 0o600);
@@ -74,7 +88,7 @@ fn a_ca_is_made_once_and_then_found() {
     );
     assert_eq!(
         found.intermediate_pem(),
-        fs::read_to_string(directory.join(INTERMEDIATE)).expect("intermediate.pem")
+        fs::read_to_string(directory.join(INTERMEDIATE)).expect("certificate.pem")
     );
 }
 
@@ -96,10 +110,7 @@ fn the_certificates_of_a_ca_say_what_they_must() {
         ca.latest_not_after(),
         Some(datetime!(2026-03-01 12:00 UTC) + 1825 * DAY)
     );
-    for (der, path_length) in [
-        (&ca.inner.root_der, None),
-        (&ca.inner.intermediate_der, Some(0)),
-    ] {
+    for (der, path_length) in [(&ca.inner.root_der, None), (&ca.inner.current.der, Some(0))] {
         let (_, certificate) = x509_parser::parse_x509_certificate(der).expect("parses");
         let constraints = certificate
             .basic_constraints()
@@ -142,36 +153,255 @@ fn parameters_have_limits() {
     ));
 }
 
-#[test]
-fn what_a_killed_run_left_is_cleared_and_the_next_one_ends_with_a_ca() {
-    let now = OffsetDateTime::now_utc();
-    let content = generate(&parameters(), now).expect("content");
-    // Killed after any number of files, and in the midst of one.
-    for files in 0..=content.len() {
-        for torn in [false, true] {
-            let (_parent, directory) = place();
-            let parent = directory.parent().expect("parent");
-            fs::create_dir_all(parent).expect("parent");
-            let left = parent.join(".ca.0123456789abcdef.creating");
-            fs::create_dir(&left).expect("left");
-            for (name, content, mode) in &content[..files] {
-                write_atomic(&left.join(name), content.expose(), *mode).expect("written");
-            }
-            if torn {
-                fs::write(left.join("root-key.pem.00.tmp"), "-----BEG").expect("torn");
-            }
-            // Of another CA beside it, which may well be being made.
-            let other = parent.join(".cab.0123456789abcdef.creating");
-            fs::create_dir(&other).expect("other");
-
-            assert!(observed(&directory).expect("observed").is_none());
-            create_ca(&directory);
-            assert_eq!(
-                names(parent),
-                [".cab.0123456789abcdef.creating".to_owned(), "ca".to_owned()]
-            );
+/// Does `work` again and again, each time in a fresh place and dying one step later, until it
+/// lives; `check` sees what each left.
+fn at_every_step<T>(
+    prepare: impl Fn(&Path),
+    work: impl Fn(&Path) -> Result<T, CaError>,
+    check: impl Fn(&Path, Result<T, CaError>),
+) -> u32 {
+    for steps in 0..200 {
+        let (_parent, directory) = place();
+        prepare(&directory);
+        let (result, died) = with_steps(steps, || work(&directory));
+        assert_eq!(died, result.is_err(), "after {steps} steps");
+        check(&directory, result);
+        if !died {
+            return steps;
         }
     }
+    panic!("it never ends");
+}
+
+#[test]
+fn killed_at_any_step_a_creation_leaves_a_whole_ca_or_none_and_the_next_ends_with_one() {
+    let steps = at_every_step(
+        |directory| {
+            // Of another CA beside it, which may well be being made.
+            let other = directory.with_file_name(".cab.0123456789abcdef.creating");
+            fs::create_dir_all(other).expect("other");
+        },
+        |directory| EmbeddedCa::open_or_create_at(directory, &parameters(), NOW),
+        |directory, _| {
+            let left = observed(directory).expect("whole or not there");
+            let (ca, created) =
+                EmbeddedCa::open_or_create_at(directory, &parameters(), NOW).expect("a CA");
+            assert_eq!(created, left.is_none());
+            if let Some(left) = left {
+                assert_eq!(left.identity(), ca.identity());
+            } else {
+                assert_eq!(
+                    names(directory.parent().expect("parent")),
+                    [".cab.0123456789abcdef.creating", "ca"]
+                );
+            }
+        },
+    );
+    // Four files of four steps each, and more around them.
+    assert!(steps > 16, "{steps}");
+}
+
+#[test]
+fn what_a_torn_write_left_is_cleared() {
+    let content = generate(&parameters(), NOW).expect("content");
+    for files in 0..=content.len() {
+        let (_parent, directory) = place();
+        let parent = directory.parent().expect("parent");
+        let left = parent.join(".ca.0123456789abcdef.creating");
+        fs::create_dir_all(left.join("intermediates/0001")).expect("left");
+        for (name, content, mode) in &content[..files] {
+            write_atomic(&left.join(name), content.expose(), *mode).expect("written");
+        }
+        fs::write(left.join("root-key.pem.00.tmp"), "-----BEG").expect("torn");
+        assert!(observed(&directory).expect("observed").is_none());
+        create_ca(&directory);
+        assert_eq!(names(parent), ["ca"]);
+    }
+}
+
+/// Turns the CA in `directory` into one as they were made before there could be several
+/// intermediates.
+fn make_old(directory: &Path) {
+    for (from, to) in [
+        (INTERMEDIATE, "intermediate.pem"),
+        (INTERMEDIATE_KEY, "intermediate-key.pem"),
+    ] {
+        fs::rename(directory.join(from), directory.join(to)).expect("moved");
+    }
+    fs::remove_dir_all(directory.join("intermediates")).expect("removed");
+}
+
+fn numbers(ca: &EmbeddedCa) -> Vec<u32> {
+    ca.intermediates().map(Intermediate::number).collect()
+}
+
+#[test]
+fn a_ca_of_the_first_layout_goes_on() {
+    let (_parent, directory) = place();
+    let ca = create_ca(&directory);
+    make_old(&directory);
+    let (old, created) =
+        EmbeddedCa::open_or_create_at(&directory, &parameters(), NOW).expect("opened");
+    assert!(!created);
+    assert_eq!(old.identity(), ca.identity());
+    assert_eq!(numbers(&old), [0]);
+    let bundle = old
+        .issue_at(&request(Profile::Server, &["a.lan"], DAY), NOW)
+        .expect("issued");
+    assert!(ca.identity().issued(&bundle));
+    let rotated = EmbeddedCa::rotate_at(&directory, None, NOW).expect("rotated");
+    assert_eq!(numbers(&rotated), [0, 1]);
+    assert_eq!(rotated.root(), ca.root());
+    assert_ne!(rotated.identity(), ca.identity());
+    for name in ["intermediate.pem", "intermediate-key.pem"] {
+        fs::rename(directory.join(name), directory.join("away")).expect("moved");
+        let result = observed(&directory);
+        fs::rename(directory.join("away"), directory.join(name)).expect("back");
+        // The key of an earlier one signs nothing that is needed.
+        assert_eq!(result.is_ok(), name == "intermediate-key.pem");
+    }
+}
+
+#[test]
+fn what_an_earlier_intermediate_signed_stays_valid_and_is_renewed() {
+    let (_parent, directory) = place();
+    let ca = create_ca(&directory);
+    let request = request(Profile::Peer, &["a.lan"], DAY);
+    let bundle = ca.issue_at(&request, NOW).expect("issued");
+    let rotated = EmbeddedCa::rotate_at(&directory, None, NOW).expect("rotated");
+    assert_eq!(numbers(&rotated), [1, 2]);
+    assert_eq!(rotated.root(), ca.root());
+    assert_eq!(
+        rotated.intermediate().not_after,
+        ca.intermediate().not_after
+    );
+    assert_eq!(
+        rotated.intermediate().common_name.as_deref(),
+        Some("Phoenix Test Intermediate 2")
+    );
+    assert_eq!(rotated.intermediate().path_length, Some(0));
+    assert_eq!(
+        rotated.intermediates().next().expect("first").certificate(),
+        ca.intermediate()
+    );
+    bundle
+        .check(Profile::Peer, request.sans(), NOW)
+        .expect("still good");
+    let reasons = |bundle: &Bundle| {
+        renewal_reasons(
+            Ok(Some(bundle)),
+            &request,
+            RenewalRule::TwoThirds,
+            rotated.identity(),
+            NOW,
+        )
+    };
+    assert!(matches!(
+        reasons(&bundle)[..],
+        [RenewalReason::IssuerChanged { .. }]
+    ));
+    let renewed = rotated.issue_at(&request, NOW).expect("issued");
+    assert_eq!(reasons(&renewed), []);
+    // The earlier one's key is still there for revocations.
+    let first = rotated.intermediates().next().expect("first");
+    first.signer().expect("its key");
+}
+
+#[test]
+fn killed_at_any_step_a_rotation_leaves_the_old_intermediate_or_a_whole_new_one() {
+    for old in [false, true] {
+        let steps = at_every_step(
+            |directory| {
+                create_ca(directory);
+                if old {
+                    make_old(directory);
+                }
+            },
+            |directory| EmbeddedCa::rotate_at(directory, None, NOW),
+            |directory, result| {
+                let before = u32::from(!old);
+                let left = observed(directory).expect("usable").expect("there");
+                let now = numbers(&left);
+                if result.is_ok() {
+                    assert_eq!(now, [before, before + 1]);
+                } else {
+                    assert!(now == [before] || now == [before, before + 1], "{now:?}");
+                }
+                left.issue_at(&request(Profile::Server, &["a.lan"], DAY), NOW)
+                    .expect("issued");
+                let next = EmbeddedCa::rotate_at(directory, None, NOW).expect("rotated");
+                assert_eq!(numbers(&next).len(), now.len() + 1);
+                let made: Vec<_> = numbers(&next)
+                    .into_iter()
+                    .filter(|number| *number > 0)
+                    .map(|number| format!("{number:04}"))
+                    .collect();
+                assert_eq!(names(&directory.join("intermediates")), made);
+            },
+        );
+        assert!(steps > 8, "{steps}");
+    }
+}
+
+#[test]
+fn a_rotation_needs_the_roots_key_and_time_below_the_root() {
+    let (_parent, directory) = place();
+    let ca = create_ca(&directory);
+    let rotate = |lifetime, now| EmbeddedCa::rotate_at(&directory, lifetime, now);
+    let end = ca.intermediate().not_after;
+    assert!(matches!(
+        rotate(Some(3651 * DAY), NOW),
+        Err(CaError::IntermediateOutlivesRoot { .. })
+    ));
+    assert!(matches!(
+        rotate(None, ca.root().not_after + DAY),
+        Err(CaError::Expired { path, .. }) if path.ends_with(ROOT)
+    ));
+    // After the intermediate has expired, and with less left below the root than it had.
+    let late = end + 100 * DAY;
+    let error = EmbeddedCa::observe_at(&directory, late).expect_err("expired");
+    assert!(error.to_string().contains("phoenix ca rotate"), "{error}");
+    let rotated = rotate(None, late).expect("rotated");
+    assert_eq!(rotated.intermediate().not_after, ca.root().not_after);
+    let short = rotate(Some(DAY), late).expect("rotated");
+    assert_eq!(
+        short.intermediate().not_after,
+        datetime!(2026-03-01 12:00 UTC) + 1925 * DAY + DAY
+    );
+    assert_eq!(numbers(&short), [1, 2, 3]);
+
+    fs::remove_file(directory.join(ROOT_KEY)).expect("taken away");
+    let offline = EmbeddedCa::observe_at(&directory, late)
+        .expect("usable")
+        .expect("there");
+    assert!(!offline.has_root_key());
+    offline
+        .issue_at(&request(Profile::Server, &["a.lan"], DAY / 2), late)
+        .expect("issued");
+    assert!(matches!(
+        rotate(None, late),
+        Err(CaError::NoRootKey { path }) if path.ends_with(ROOT_KEY)
+    ));
+    assert_eq!(numbers(&offline), [1, 2, 3]);
+}
+
+#[test]
+fn an_intermediate_that_lacks_a_file_is_refused_and_other_names_are_passed_over() {
+    let (_parent, directory) = place();
+    create_ca(&directory);
+    let folder = directory.join("intermediates");
+    for name in ["2", "00002", "0000", "+002", ".0002.ab.creating", "notes"] {
+        fs::create_dir(folder.join(name)).expect("made");
+    }
+    let ca = observed(&directory).expect("usable").expect("there");
+    assert_eq!(numbers(&ca), [1]);
+    fs::create_dir(folder.join("0002")).expect("made");
+    let error = observed(&directory).expect_err("damaged");
+    assert!(
+        matches!(&error, CaError::Incomplete { missing, .. }
+            if missing[..] == ["intermediates/0002/certificate.pem", "intermediates/0002/key.pem"]),
+        "{error}"
+    );
 }
 
 #[test]
@@ -217,7 +447,7 @@ fn the_faster_of_two_creators_wins() {
 
 #[test]
 fn a_damaged_ca_is_refused_and_left_as_it_is() {
-    for name in FILES {
+    for name in [ROOT, INTERMEDIATE, INTERMEDIATE_KEY] {
         let (_parent, directory) = place();
         create_ca(&directory);
         fs::remove_file(directory.join(name)).expect("removed");
@@ -268,10 +498,10 @@ fn files_of_two_cas_do_not_mix() {
         (ROOT_KEY, "root-key.pem is not the key of root.pem"),
         (
             INTERMEDIATE_KEY,
-            "intermediate-key.pem is not the key of intermediate.pem",
+            "intermediates/0001/key.pem is not the key of intermediates/0001/certificate.pem",
         ),
-        (INTERMEDIATE, "intermediate.pem is not signed by root.pem"),
-        (ROOT, "intermediate.pem is not signed by root.pem"),
+        (INTERMEDIATE, "certificate.pem is not signed by root.pem"),
+        (ROOT, "root-key.pem is not the key of root.pem"),
     ] {
         let path = directory.join(name);
         let own = fs::read(&path).expect("read");
