@@ -1,8 +1,8 @@
 //! What answers a certificate request.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,8 +10,10 @@ use time::OffsetDateTime;
 
 use super::bundle::{Bundle, BundleError, CheckError};
 use super::embedded::CaError;
+use super::inventory::InventoryError;
 use super::key::KeyError;
 use super::request::CertificateRequest;
+use super::serial::{Serial, SerialError};
 use super::times::{exactly, show};
 use crate::ground::{Deadline, Elapsed};
 
@@ -80,6 +82,9 @@ pub struct IssuerIdentity {
     pub wider_profiles: bool,
     /// Whether the issuer decides how long a certificate lives, whatever was asked for.
     pub own_lifetimes: bool,
+    /// The certificates that it has revoked, as far as it knows without contacting anybody, and
+    /// since when.
+    pub revoked: Arc<BTreeMap<Serial, OffsetDateTime>>,
 }
 
 impl IssuerIdentity {
@@ -92,6 +97,7 @@ impl IssuerIdentity {
             key_ids: Vec::new(),
             wider_profiles: false,
             own_lifetimes: false,
+            revoked: Arc::default(),
         }
     }
 
@@ -122,15 +128,15 @@ impl fmt::Display for IssuerIdentity {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
+    /// What was named is no serial number.
+    #[error("the serial number is not usable")]
+    Serial(#[from] SerialError),
     /// The inventory could not be written.
-    #[error("cannot record it in {}", .path.display())]
-    Io {
-        /// The inventory's file.
-        path: PathBuf,
-        /// What the file system said.
-        #[source]
-        source: io::Error,
-    },
+    #[error("it cannot be recorded")]
+    Inventory(#[from] InventoryError),
+    /// The task that records was cancelled.
+    #[error("recording was cancelled")]
+    Cancelled,
 }
 
 /// Why no certificate was issued.
@@ -179,6 +185,9 @@ pub enum IssueError {
     /// What was issued is not what was asked for.
     #[error("the issued certificate is not what was asked for")]
     Unfit(#[source] CheckError),
+    /// The inventory cannot be written, and nothing is issued unrecorded.
+    #[error("the certificate could not be recorded")]
+    Unrecorded(#[source] InventoryError),
     /// The deadline passed first.
     #[error("no certificate was issued in time")]
     Elapsed(#[from] Elapsed),

@@ -5,6 +5,7 @@
 //! * [`Issuer`]: what answers it; [`EmbeddedCa`] keeps a root and intermediates in a directory
 //! * [`Bundle`]: the answer: key, leaf, intermediates and root, and whether they fit together
 //! * [`ObservedCertificate`]: what a certificate says, read back
+//! * [`InventoryEntry`]: what the embedded CA knows of what it issued; [`Crl`]: what it revoked
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
 //! * [`TlsIdentity`], [`root_store`], [`client_config`], [`server_config`]: TLS with all that
 //!
@@ -13,24 +14,30 @@
 
 mod bundle;
 mod embedded;
+mod inventory;
 mod issuer;
 mod key;
 mod observed;
 mod pem;
 mod renewal;
 mod request;
+mod revocation;
 mod san;
+mod serial;
 mod template;
 mod times;
 mod tls;
 
 pub use bundle::{Bundle, BundleError, CheckError};
 pub use embedded::{CaError, CaParameters, EmbeddedCa, Intermediate};
+pub use inventory::{InventoryEntry, InventoryError, IssuedRecord, Placement, Revocation};
 pub use issuer::{IssueError, Issuer, IssuerIdentity, RecordError};
 pub use key::KeyError;
 pub use observed::{CertificateError, ObservedCertificate};
 pub use pem::PemError;
 pub use renewal::{RenewalReason, RenewalRule, renewal_reasons};
 pub use request::{CertificateRequest, KeyType, Profile, RequestError, UnknownChoice};
+pub use revocation::{Crl, CrlError, RevocationReason, RevokeError};
 pub use san::{SanDifference, SanError, SubjectAltName};
+pub use serial::{Serial, SerialError};
 pub use tls::{TlsError, TlsIdentity, client_config, crypto_provider, root_store, server_config};

@@ -52,6 +52,11 @@ pub(super) fn encode_certificate(der: &[u8]) -> String {
     String::from_utf8_lossy(encode("CERTIFICATE", der).expose()).into_owned()
 }
 
+/// A revocation list as a PEM section.
+pub(super) fn encode_crl(der: &[u8]) -> String {
+    String::from_utf8_lossy(encode("X509 CRL", der).expose()).into_owned()
+}
+
 /// What a PEM text holds.
 struct Sections {
     /// Certificates in their order.

@@ -14,6 +14,7 @@ use super::issuer::IssuerIdentity;
 use super::observed::ObservedCertificate;
 use super::request::{CertificateRequest, KeyType, Profile};
 use super::san::SanDifference;
+use super::serial::Serial;
 use super::template::BACKDATE;
 use super::times::{about, exactly, show};
 
@@ -63,6 +64,11 @@ pub enum RenewalReason {
     },
     /// The private key is not that of the certificate.
     KeyMismatch,
+    /// Its issuer has revoked it.
+    Revoked {
+        /// When.
+        at: OffsetDateTime,
+    },
     /// It has expired.
     Expired {
         /// The last second of its validity.
@@ -132,6 +138,7 @@ impl fmt::Display for RenewalReason {
             Self::Missing => f.write_str("missing"),
             Self::Unreadable { problem } => write!(f, "unreadable: {problem}"),
             Self::KeyMismatch => f.write_str("key does not match"),
+            Self::Revoked { at } => write!(f, "revoked on {}", show(at)),
             Self::Expired { at, ago } => write!(f, "expired {} ago, on {}", about(*ago), show(at)),
             Self::Expiring { left, since } => {
                 write!(f, "expires in {}, due since {}", about(*left), show(since))
@@ -192,6 +199,7 @@ pub fn renewal_reasons(
     if !bundle.key_matches() {
         reasons.push(RenewalReason::KeyMismatch);
     }
+    reasons.extend(revoked(bundle, issuer));
     reasons.extend(time_reason(bundle, request, rule, issuer, now));
     let common_name = leaf.common_name.as_deref().unwrap_or_default();
     if common_name != request.common_name() {
@@ -233,6 +241,15 @@ pub fn renewal_reasons(
         });
     }
     reasons
+}
+
+fn revoked(bundle: &Bundle, issuer: &IssuerIdentity) -> Option<RenewalReason> {
+    if issuer.revoked.is_empty() || !issuer.issued(bundle) {
+        return None;
+    }
+    let serial: Serial = bundle.leaf().serial.parse().ok()?;
+    let at = *issuer.revoked.get(&serial)?;
+    Some(RenewalReason::Revoked { at })
 }
 
 fn time_reason(

@@ -81,7 +81,7 @@ fn what_is_missing_or_unreadable_is_issued() {
 #[test]
 fn each_difference_is_a_reason_of_its_own_and_all_are_told() {
     let ca = ca("Test");
-    let bundle = ca.issue_at(&server(), NOW).expect("issued");
+    let bundle = ca.sign_at(&server(), NOW).expect("issued");
     assert_eq!(reasons(&bundle, &server(), &ca), Vec::<String>::new());
     let p256 = KeyType::EcdsaP256;
     let sans = ["a.lan", "10.0.0.1"];
@@ -144,7 +144,7 @@ fn two_thirds_of_a_life_come_at_another_moment_for_each() {
     let ca = ca("Test");
     let mut moments = std::collections::BTreeSet::new();
     for _ in 0..32 {
-        let bundle = ca.issue_at(&server(), NOW).expect("issued");
+        let bundle = ca.sign_at(&server(), NOW).expect("issued");
         let (leaf, end) = (bundle.leaf(), bundle.not_after());
         let due = RenewalRule::TwoThirds.due(leaf, end);
         assert_eq!(due, RenewalRule::TwoThirds.due(leaf, end));
@@ -160,7 +160,7 @@ fn an_issuer_that_decides_by_itself_gives_no_reason_for_what_it_decided() {
     let ca = ca("Test");
     let peer = request("a", Profile::Peer, &["a.lan"], 90 * DAY, KeyType::EcdsaP256);
     let client = request("a", Profile::Client, &["a.lan"], DAY, KeyType::EcdsaP256);
-    let bundle = ca.issue_at(&peer, NOW).expect("issued");
+    let bundle = ca.sign_at(&peer, NOW).expect("issued");
     let found = |identity: &IssuerIdentity| {
         shown(&renewal_reasons(
             Ok(Some(&bundle)),
@@ -184,7 +184,7 @@ fn an_issuer_that_decides_by_itself_gives_no_reason_for_what_it_decided() {
 #[test]
 fn order_of_names_and_a_longer_lifetime_are_no_reasons() {
     let ca = ca("Test");
-    let bundle = ca.issue_at(&server(), NOW).expect("issued");
+    let bundle = ca.sign_at(&server(), NOW).expect("issued");
     let turned = request(
         "a.lan",
         Profile::Server,
@@ -198,7 +198,7 @@ fn order_of_names_and_a_longer_lifetime_are_no_reasons() {
 #[test]
 fn time_runs_out_to_the_second() {
     let ca = ca("Test");
-    let bundle = ca.issue_at(&server(), NOW).expect("issued");
+    let bundle = ca.sign_at(&server(), NOW).expect("issued");
     let at = |left: i64| {
         let now = bundle.leaf().not_after - time::Duration::seconds(left);
         shown(&renewal_reasons(
@@ -248,7 +248,7 @@ fn time_runs_out_to_the_second() {
 fn another_issuer_is_a_reason_even_of_the_same_name() {
     let first = ca("Test");
     let second = ca("Test");
-    let bundle = first.issue_at(&server(), NOW).expect("issued");
+    let bundle = first.sign_at(&server(), NOW).expect("issued");
     let found = reasons(&bundle, &server(), &second);
     let root = |ca: &EmbeddedCa| hex::encode(&ca.identity().roots[0][..8]);
     assert_eq!(
@@ -276,8 +276,8 @@ fn another_issuer_is_a_reason_even_of_the_same_name() {
 #[test]
 fn a_foreign_key_or_a_broken_chain_is_a_reason() {
     let ca = ca("Test");
-    let bundle = ca.issue_at(&server(), NOW).expect("issued");
-    let other = ca.issue_at(&server(), NOW).expect("issued");
+    let bundle = ca.sign_at(&server(), NOW).expect("issued");
+    let other = ca.sign_at(&server(), NOW).expect("issued");
     let made = |key: SecretBytes, chain: String| {
         Bundle::from_parts(&key, chain.as_bytes(), bundle.root_pem().as_bytes()).expect("readable")
     };
@@ -327,7 +327,7 @@ proptest! {
         second in any_request(),
     ) {
         let ca = ca("Test");
-        let bundle = ca.issue_at(&first, NOW).expect("issued");
+        let bundle = ca.sign_at(&first, NOW).expect("issued");
         let of = |bundle: &Bundle, request: &CertificateRequest| renewal_reasons(
             Ok(Some(bundle)),
             request,
@@ -345,7 +345,7 @@ proptest! {
             || first.lifetime() > second.lifetime()
             || first.lifetime() < second.lifetime() / 3;
         prop_assert_eq!(!found.is_empty(), differs);
-        let renewed = ca.issue_at(&second, NOW).expect("issued");
+        let renewed = ca.sign_at(&second, NOW).expect("issued");
         prop_assert_eq!(of(&renewed, &second), vec![]);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::files::ROOT;
+use crate::pki::inventory::InventoryError;
 use crate::pki::issuer::IssueError;
 use crate::pki::key::KeyError;
 use crate::pki::observed::CertificateError;
@@ -145,6 +146,9 @@ pub enum CaError {
         /// Where it would be.
         path: PathBuf,
     },
+    /// What was issued and revoked is not known.
+    #[error("the CA's inventory is not usable")]
+    Inventory(#[source] InventoryError),
     /// No key or certificate could be made for a new CA.
     #[error("the CA could not be made")]
     Create(#[source] IssueError),

@@ -12,6 +12,8 @@
 //! that looks like one, and the next one starts afresh. A directory in which something is missing
 //! has been damaged by somebody, and is refused rather than mended: a new root would silently
 //! break everything that trusts the old one.
+//!
+//! What the CA issues is in its inventory before anybody gets it.
 
 mod create;
 mod error;
@@ -32,7 +34,8 @@ use time::OffsetDateTime;
 use self::create::create;
 use self::files::{ROOT, ROOT_KEY, io_error, layout, read_certificate, read_key};
 use super::bundle::Bundle;
-use super::issuer::{IssueError, Issuer, IssuerIdentity};
+use super::inventory::{Inventory, IssuedRecord, Record};
+use super::issuer::{IssueError, Issuer, IssuerIdentity, RecordError};
 use super::key::PrivateKey;
 use super::observed::{ObservedCertificate, is_signed_by};
 use super::pem;
@@ -61,6 +64,7 @@ struct Inner {
     /// Oldest first.
     older: Vec<Intermediate>,
     identity: IssuerIdentity,
+    inventory: Inventory,
 }
 
 impl fmt::Debug for EmbeddedCa {
@@ -206,7 +210,9 @@ impl EmbeddedCa {
             .collect::<Result<_, _>>()?;
         let current = intermediate(layout.current)?;
         current.open()?;
+        let inventory = Inventory::of(directory);
         let identity = IssuerIdentity {
+            revoked: Arc::new(inventory.revoked().map_err(CaError::Inventory)?),
             // What an earlier intermediate signed is to be renewed below this one.
             key_ids: current.certificate.subject_key_id.iter().cloned().collect(),
             ..IssuerIdentity::new(&current.certificate.subject, vec![root.fingerprint])
@@ -221,6 +227,7 @@ impl EmbeddedCa {
                 current,
                 older,
                 identity,
+                inventory,
             }),
         }))
     }
@@ -306,8 +313,13 @@ impl EmbeddedCa {
         departures
     }
 
+    /// What was issued and what became of it.
+    pub(super) fn records(&self) -> &Inventory {
+        &self.inner.inventory
+    }
+
     /// Issues a certificate with a fresh key at the time `now`, valid from five minutes earlier
-    /// to `now` plus the lifetime, and checks it.
+    /// to `now` plus the lifetime, checks it, and records it in the inventory.
     ///
     /// Blocks while the key is generated, which may take seconds for RSA;
     /// [`Issuer::issue`] does this on a thread of its own.
@@ -315,6 +327,24 @@ impl EmbeddedCa {
     /// # Errors
     /// [`IssueError`]; in particular [`IssueError::LifetimeExceedsCa`], before anything is done.
     pub fn issue_at(
+        &self,
+        request: &CertificateRequest,
+        now: OffsetDateTime,
+    ) -> Result<Bundle, IssueError> {
+        let bundle = self.sign_at(request, now)?;
+        IssuedRecord::new(bundle.leaf(), request)
+            .and_then(|issued| self.records().append(&Record::Issued(issued)))
+            .map_err(IssueError::Unrecorded)?;
+        Ok(bundle)
+    }
+
+    /// [`EmbeddedCa::issue_at`] without the record, and so without touching the disk. Only to
+    /// measure and to test what signing does: such a certificate cannot be revoked.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    #[doc(hidden)]
+    pub fn sign_at(
         &self,
         request: &CertificateRequest,
         now: OffsetDateTime,
@@ -380,6 +410,20 @@ impl Issuer for EmbeddedCa {
 
     fn latest_not_after(&self) -> Option<OffsetDateTime> {
         Some(self.inner.current.certificate.not_after)
+    }
+
+    async fn delivered(&self, serial: &str, place: &str) -> Result<(), RecordError> {
+        let now = OffsetDateTime::now_utc();
+        let record = Record::Delivered {
+            serial: serial.parse()?,
+            place: place.to_owned(),
+            at: now.replace_nanosecond(0).unwrap_or(now),
+        };
+        let ca = self.clone();
+        tokio::task::spawn_blocking(move || ca.records().append(&record))
+            .await
+            .map_err(|_| RecordError::Cancelled)??;
+        Ok(())
     }
 }
 
