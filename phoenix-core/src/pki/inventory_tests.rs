@@ -23,7 +23,12 @@ fn issued(number: u64) -> Record {
         serial: format!("4a{number:016x}").parse().expect("a serial number"),
         common_name: format!("\"host\" {number}\n"),
         sans: [
-            "a.lan", "*.b.lan", "10.0.0.1", "fe80::1", "a@b.lan", "urn:x:y",
+            "a.lan",
+            "*.b.lan",
+            "10.0.0.1",
+            "fe80::1",
+            "a@b.lan",
+            "spiffe://a.lan/x",
         ]
         .iter()
         .map(|name| name.parse().expect("a name"))

@@ -132,6 +132,9 @@ impl Step for CertificateStep {
         // Each guest on its own: one that fails does not keep the others from being served.
         let delivered = join_all(targets.iter().map(|target| async {
             target.place(&self.cx, progress).await?;
+            issued
+                .delivered(&self.cx, progress, &bundle, &target.place_name())
+                .await;
             target.reload(&self.cx, progress).await
         }))
         .await;

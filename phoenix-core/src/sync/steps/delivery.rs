@@ -170,6 +170,12 @@ impl Target {
         }
     }
 
+    /// Where it is delivered, readable.
+    pub(super) fn place_name(&self) -> String {
+        let paths: Vec<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
+        format!("{}:{}", self.guest, paths.join(", "))
+    }
+
     /// Places what differs. That the reload is due is remembered first.
     pub(super) async fn place(&self, cx: &Context, progress: &Progress) -> Result<(), Failure> {
         let differences = self.differences(cx).await?;

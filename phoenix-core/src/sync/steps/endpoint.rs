@@ -337,6 +337,9 @@ impl EndpointStep {
                 .map_err(|error| local("what is unfinished", &error))?;
             self.validate(&wanted, settings, progress).await?;
             wanted.target.place(&self.cx, progress).await?;
+            issued
+                .delivered(&self.cx, progress, &bundle, &wanted.target.place_name())
+                .await;
         }
         if wanted.drop_in {
             let argv = ["systemctl", "daemon-reload"].map(str::to_owned).to_vec();

@@ -103,6 +103,27 @@ impl Issued {
         Ok(bundle)
     }
 
+    /// Tells the issuer that `bundle` lies at `place` now. It does so whether that can be
+    /// recorded or not, so that a failure is only said.
+    pub(in crate::sync) async fn delivered(
+        &self,
+        cx: &Context,
+        progress: &Progress,
+        bundle: &Bundle,
+        place: &str,
+    ) {
+        let Ok(Some(issuer)) = cx.issuer(self.issuer.as_deref()) else {
+            return;
+        };
+        if let Err(error) = issuer.delivered(&bundle.leaf().serial, place).await {
+            let failure = local(
+                format!("delivered to {place}, which is not recorded"),
+                &error,
+            );
+            progress.say(failure.message);
+        }
+    }
+
     /// Issues it and stores it.
     async fn issue(&self, cx: &Context, stored: &Stored) -> Result<Bundle, Failure> {
         let issuer = cx.issuer(self.issuer.as_deref())?.ok_or_else(|| {
