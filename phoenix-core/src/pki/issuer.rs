@@ -49,6 +49,12 @@ pub trait Issuer: fmt::Debug + Send + Sync {
     /// The last second that a certificate issued now could be valid; `None` when that is not
     /// known beforehand.
     fn latest_not_after(&self) -> Option<OffsetDateTime>;
+
+    /// How long one certificate may take. An issuer that waits for others, such as for a record
+    /// to spread through DNS, says more than this default of a minute.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
 }
 
 /// Who issues certificates.
@@ -66,6 +72,9 @@ pub struct IssuerIdentity {
     pub wider_profiles: bool,
     /// Whether the issuer decides how long a certificate lives, whatever was asked for.
     pub own_lifetimes: bool,
+    /// Whether the issuer decides what the subject's common name is, whatever was asked for: many
+    /// ACME servers leave it out or choose one of the names.
+    pub own_subjects: bool,
 }
 
 impl IssuerIdentity {
@@ -78,6 +87,7 @@ impl IssuerIdentity {
             key_ids: Vec::new(),
             wider_profiles: false,
             own_lifetimes: false,
+            own_subjects: false,
         }
     }
 
