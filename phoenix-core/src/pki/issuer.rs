@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
+use super::acme::AcmeError;
 use super::bundle::{Bundle, BundleError, CheckError};
 use super::key::KeyError;
 use super::request::CertificateRequest;
@@ -157,6 +158,9 @@ pub enum IssueError {
     /// What was issued is not what was asked for.
     #[error("the issued certificate is not what was asked for")]
     Unfit(#[source] CheckError),
+    /// An ACME server issued nothing.
+    #[error("the ACME server issued no certificate")]
+    Acme(#[from] AcmeError),
     /// The deadline passed first.
     #[error("no certificate was issued in time")]
     Elapsed(#[from] Elapsed),

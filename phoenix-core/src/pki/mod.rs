@@ -3,6 +3,7 @@
 //! * [`SubjectAltName`]: a name that a certificate is valid for, parsed once
 //! * [`CertificateRequest`]: what is asked of an [`Issuer`], validated
 //! * [`Issuer`]: what answers it; [`EmbeddedCa`] keeps a root and an intermediate in a directory
+//! * [`Acme`]: an issuer that is an ACME server elsewhere
 //! * [`Bundle`]: the answer: key, leaf, intermediates and root, and whether they fit together
 //! * [`ObservedCertificate`]: what a certificate says, read back
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
@@ -11,6 +12,7 @@
 //! Nothing here knows of guests, engines or sites. Reading never writes, nothing reads the clock
 //! where the caller may pass the time, and no key is ever shown.
 
+mod acme;
 mod bundle;
 mod embedded;
 mod issuer;
@@ -24,6 +26,10 @@ mod template;
 mod times;
 mod tls;
 
+pub use acme::{
+    Acme, AcmeError, AcmeSettings, ChallengeKind, ChallengeSolver, DnsHook, HookError,
+    ResponderError, TxtRecord,
+};
 pub use bundle::{Bundle, BundleError, CheckError};
 pub use embedded::{CaError, CaParameters, EmbeddedCa};
 pub use issuer::{IssueError, Issuer, IssuerIdentity};
