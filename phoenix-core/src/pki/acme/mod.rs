@@ -295,7 +295,7 @@ impl Inner {
             .await
             .unwrap_or_else(|elapsed| Err(elapsed.into()));
         proofs.clear(&self.solver).await;
-        match (outcome, proofs.objection.take()) {
+        match (outcome, proofs.objections.pop_first()) {
             // What the server objected to says more than that time was up.
             (Err(IssueError::Elapsed(_)), Some((name, problem))) => {
                 Err(IssueError::Acme(AcmeError::NotProven {

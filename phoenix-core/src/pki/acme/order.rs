@@ -1,5 +1,6 @@
 //! One order: names are proven, a request is signed, a certificate fetched.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use instant_acme::{
@@ -27,8 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Proofs {
     answers: Vec<Answer>,
     records: Vec<TxtRecord>,
-    /// The name and the problem.
-    pub(super) objection: Option<(String, String)>,
+    /// The problem with each name that is not proven yet.
+    pub(super) objections: BTreeMap<String, String>,
 }
 
 impl Proofs {
@@ -271,7 +272,9 @@ async fn announce(
             return match deadline.run(challenge.set_ready()).await? {
                 Ok(()) => Ok(()),
                 Err(Error::Api(problem)) => {
-                    proofs.objection = Some((name.to_owned(), readable(&problem)));
+                    proofs
+                        .objections
+                        .insert(name.to_owned(), readable(&problem));
                     Ok(())
                 }
                 Err(error) => Err(failed(error).into()),
@@ -296,20 +299,19 @@ async fn settle(
     loop {
         let now = standing(order, index, kind).await?;
         if let Some(objection) = &now.objection {
-            proofs.objection = Some((name.to_owned(), objection.clone()));
+            proofs.objections.insert(name.to_owned(), objection.clone());
         }
         match now.status {
             AuthorizationStatus::Valid => {
-                proofs.objection = None;
+                proofs.objections.remove(name);
                 return Ok(());
             }
             AuthorizationStatus::Pending => {}
             status => {
                 let problem = proofs
-                    .objection
-                    .take()
-                    .filter(|(of, _)| of == name)
-                    .map_or_else(|| format!("it is {status:?}"), |(_, problem)| problem);
+                    .objections
+                    .remove(name)
+                    .unwrap_or_else(|| format!("it is {status:?}"));
                 return Err(AcmeError::NotProven {
                     name: name.to_owned(),
                     kind,
@@ -320,7 +322,8 @@ async fn settle(
         }
         deadline.pause(pause).await?;
         pause = (pause * 2).min(LONGEST_PAUSE);
-        if now.challenge == Some(ChallengeStatus::Pending) {
+        // Without an objection it may be looking just now: some servers call that pending, too.
+        if now.challenge == Some(ChallengeStatus::Pending) && proofs.objections.contains_key(name) {
             announce(order, index, name, kind, proofs, deadline).await?;
         }
     }
