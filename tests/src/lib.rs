@@ -35,6 +35,7 @@ pub mod network;
 pub mod node;
 pub mod outer;
 pub mod packages;
+pub mod pebble;
 pub mod place;
 pub mod portainer;
 pub mod process;

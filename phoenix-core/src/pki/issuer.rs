@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
+use super::acme::AcmeError;
 use super::bundle::{Bundle, BundleError, CheckError};
 use super::embedded::CaError;
 use super::inventory::InventoryError;
@@ -65,6 +66,12 @@ pub trait Issuer: fmt::Debug + Send + Sync {
         let _ = (serial, place);
         Ok(())
     }
+
+    /// How long one certificate may take. An issuer that waits for others, such as for a record
+    /// to spread through DNS, says more than this default of a minute.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
 }
 
 /// Who issues certificates.
@@ -85,6 +92,9 @@ pub struct IssuerIdentity {
     /// The certificates that it has revoked, as far as it knows without contacting anybody, and
     /// since when.
     pub revoked: Arc<BTreeMap<Serial, OffsetDateTime>>,
+    /// Whether the issuer decides what the subject's common name is, whatever was asked for: many
+    /// ACME servers leave it out or choose one of the names.
+    pub own_subjects: bool,
 }
 
 impl IssuerIdentity {
@@ -98,6 +108,7 @@ impl IssuerIdentity {
             wider_profiles: false,
             own_lifetimes: false,
             revoked: Arc::default(),
+            own_subjects: false,
         }
     }
 
@@ -188,6 +199,9 @@ pub enum IssueError {
     /// The inventory cannot be written, and nothing is issued unrecorded.
     #[error("the certificate could not be recorded")]
     Unrecorded(#[source] InventoryError),
+    /// An ACME server issued nothing.
+    #[error("the ACME server issued no certificate")]
+    Acme(#[from] AcmeError),
     /// The deadline passed first.
     #[error("no certificate was issued in time")]
     Elapsed(#[from] Elapsed),

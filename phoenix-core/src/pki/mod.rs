@@ -3,6 +3,7 @@
 //! * [`SubjectAltName`]: a name that a certificate is valid for, parsed once
 //! * [`CertificateRequest`]: what is asked of an [`Issuer`], validated
 //! * [`Issuer`]: what answers it; [`EmbeddedCa`] keeps a root and intermediates in a directory
+//! * [`Acme`]: an issuer that is an ACME server elsewhere
 //! * [`Bundle`]: the answer: key, leaf, intermediates and root, and whether they fit together
 //! * [`ObservedCertificate`]: what a certificate says, read back
 //! * [`InventoryEntry`]: what the embedded CA knows of what it issued; [`Crl`]: what it revoked
@@ -12,6 +13,7 @@
 //! Nothing here knows of guests, engines or sites. Reading never writes, nothing reads the clock
 //! where the caller may pass the time, and no key is ever shown.
 
+mod acme;
 mod bundle;
 mod embedded;
 mod inventory;
@@ -28,6 +30,10 @@ mod template;
 mod times;
 mod tls;
 
+pub use acme::{
+    Acme, AcmeError, AcmeSettings, ChallengeKind, ChallengeSolver, DnsHook, HookError,
+    ResponderError, TxtRecord,
+};
 pub use bundle::{Bundle, BundleError, CheckError};
 pub use embedded::{CaError, CaParameters, EmbeddedCa, Intermediate};
 pub use inventory::{InventoryEntry, InventoryError, IssuedRecord, Placement, Revocation};

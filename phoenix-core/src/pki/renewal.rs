@@ -202,7 +202,7 @@ pub fn renewal_reasons(
     reasons.extend(revoked(bundle, issuer));
     reasons.extend(time_reason(bundle, request, rule, issuer, now));
     let common_name = leaf.common_name.as_deref().unwrap_or_default();
-    if common_name != request.common_name() {
+    if !issuer.own_subjects && common_name != request.common_name() {
         reasons.push(RenewalReason::CommonName {
             have: common_name.to_owned(),
             want: request.common_name().to_owned(),

@@ -182,6 +182,53 @@ fn an_issuer_that_decides_by_itself_gives_no_reason_for_what_it_decided() {
 }
 
 #[test]
+fn a_common_name_is_no_reason_only_where_the_issuer_decides_it() {
+    let ca = ca("Test");
+    let asked = request(
+        "b",
+        Profile::Server,
+        &["a.lan"],
+        90 * DAY,
+        KeyType::EcdsaP256,
+    );
+    let given = request(
+        "a.lan",
+        Profile::Server,
+        &["a.lan"],
+        90 * DAY,
+        KeyType::EcdsaP256,
+    );
+    let bundle = ca.issue_at(&given, NOW).expect("issued");
+    let found = |identity: &IssuerIdentity, wanted: &CertificateRequest| {
+        shown(&renewal_reasons(
+            Ok(Some(&bundle)),
+            wanted,
+            RenewalRule::TwoThirds,
+            identity,
+            NOW,
+        ))
+    };
+    assert_eq!(
+        found(ca.identity(), &asked),
+        ["common name is `a.lan`, not `b`"]
+    );
+    let own = IssuerIdentity {
+        own_subjects: true,
+        ..ca.identity().clone()
+    };
+    assert_eq!(found(&own, &asked), Vec::<String>::new());
+    // The names are still those that were asked for.
+    let other = request(
+        "b",
+        Profile::Server,
+        &["b.lan"],
+        90 * DAY,
+        KeyType::EcdsaP256,
+    );
+    assert_eq!(found(&own, &other).len(), 1);
+}
+
+#[test]
 fn order_of_names_and_a_longer_lifetime_are_no_reasons() {
     let ca = ca("Test");
     let bundle = ca.sign_at(&server(), NOW).expect("issued");

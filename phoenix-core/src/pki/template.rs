@@ -13,6 +13,7 @@ use rcgen::{
 use time::OffsetDateTime;
 
 use super::issuer::IssueError;
+use super::key::PrivateKey;
 use super::request::{CertificateRequest, KeyType, Profile};
 use super::san::SubjectAltName;
 
@@ -108,6 +109,32 @@ fn extended_key_usages(profile: Profile) -> Vec<ExtendedKeyUsagePurpose> {
         usages.push(ExtendedKeyUsagePurpose::ClientAuth);
     }
     usages
+}
+
+/// A request (DER) for exactly these names, signed with `key`. The common name is in it only when
+/// it is one of them.
+pub(super) fn signing_request(
+    request: &CertificateRequest,
+    key: &PrivateKey,
+) -> Result<Vec<u8>, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let common_name = request.common_name();
+    if request
+        .sans()
+        .iter()
+        .any(|name| matches!(name, SubjectAltName::Dns(name) if name == common_name))
+    {
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+    }
+    params.subject_alt_names = request
+        .sans()
+        .iter()
+        .map(general_name)
+        .collect::<Result<_, _>>()?;
+    Ok(params.serialize_request(key.pair())?.der().to_vec())
 }
 
 fn general_name(name: &SubjectAltName) -> Result<SanType, rcgen::Error> {

@@ -16,7 +16,7 @@ use crate::docker::{Engine, SwarmState, TlsIdentity};
 use crate::ground::document::{Position, Problems};
 use crate::ground::{Deadline, SecretBytes, Trust};
 use crate::guest::{AgentGuest, Guest};
-use crate::pki::Bundle;
+use crate::pki::{Acme, Bundle};
 use crate::proxmox::{Agent, ApiToken, Client};
 use crate::site::{
     DockerAddress, DockerEndpoint, DockerTls, Reach, SecretSource, ServerTrust, Site, ValueSource,
@@ -104,6 +104,8 @@ pub(super) struct Context {
     guests: BTreeMap<String, Arc<AgentGuest>>,
     agents: BTreeMap<String, Agent>,
     engines: Mutex<BTreeMap<String, Engine>>,
+    /// The ACME issuers that were made, by name: their orders share what they know.
+    pub(super) acme: Mutex<BTreeMap<Option<String>, Acme>>,
 }
 
 /// How long a single look at a server may take while observing.
@@ -167,6 +169,7 @@ impl Context {
             guests,
             agents,
             engines: Mutex::default(),
+            acme: Mutex::default(),
             site,
         })
     }

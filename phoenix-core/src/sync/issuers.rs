@@ -1,14 +1,17 @@
 //! The issuers of a site, made from what is declared.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::context::{Context, Inputs, OpenError, value};
+use super::context::{Context, Inputs, OpenError, trust, value};
+use super::dns_hook::GuestHook;
 use super::session::local;
 use super::{Failure, FailureClass};
 use crate::ground::SecretBytes;
-use crate::pki::{CaParameters, EmbeddedCa, Issuer};
-use crate::site::{CertificateAuthority, EmbeddedAuthority, Site};
+use crate::pki::{Acme, AcmeSettings, CaParameters, ChallengeSolver, EmbeddedCa, Issuer};
+use crate::site::{
+    AcmeAuthority, AcmeChallenge, CertificateAuthority, EmbeddedAuthority, ServerTrust, Site,
+};
 
 /// The secret that each issuer needs, by the issuer's name; that of the site's own under `None`.
 pub(super) type IssuerSecrets = BTreeMap<Option<String>, SecretBytes>;
@@ -79,13 +82,69 @@ impl Context {
             CertificateAuthority::Embedded(declared) => {
                 Ok(embedded(declared)?.map(|authority| -> Arc<dyn Issuer> { Arc::new(authority) }))
             }
-            CertificateAuthority::StepCa(_) | CertificateAuthority::Acme(_) => {
-                Err(Failure::message(
-                    FailureClass::Failed,
-                    "this kind of issuer cannot be used yet",
-                ))
+            CertificateAuthority::Acme(declared) => {
+                let acme = self.acme(name, declared)?;
+                Ok(Some(Arc::new(acme)))
             }
+            CertificateAuthority::StepCa(_) => Err(Failure::message(
+                FailureClass::Failed,
+                "this kind of issuer cannot be used yet",
+            )),
         }
+    }
+
+    /// The ACME issuer of this name, made once.
+    fn acme(&self, name: Option<&str>, declared: &AcmeAuthority) -> Result<Acme, Failure> {
+        let name = name.filter(|name| self.site.issuers.contains_key(*name));
+        let key = name.map(str::to_owned);
+        let mut made = self.acme.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(acme) = made.get(&key) {
+            return Ok(acme.clone());
+        }
+        let section = match name {
+            None => "ca.acme".to_owned(),
+            Some(name) => format!("issuers.{name}.acme"),
+        };
+        let unusable = |error: &dyn std::error::Error| local(&section, error);
+        let solver = match &declared.challenge {
+            AcmeChallenge::Http01 { listen } => ChallengeSolver::Http01 { listen: *listen },
+            AcmeChallenge::Dns01 {
+                guest,
+                set,
+                clear,
+                propagation,
+            } => ChallengeSolver::Dns01 {
+                hook: Arc::new(GuestHook::new(
+                    self.guest(guest)?,
+                    set.clone(),
+                    clear.clone(),
+                )),
+                propagation: *propagation,
+            },
+        };
+        let trust =
+            trust(&format!("{section}.ca"), &declared.trust).map_err(|error| unusable(&error))?;
+        let account = self.state.acme_account(name);
+        let mut settings = AcmeSettings::new(declared.directory.clone(), trust, account);
+        settings.roots = declared
+            .roots
+            .as_ref()
+            .map(std::fs::read)
+            .transpose()
+            .map_err(|error| unusable(&error))?;
+        settings.contact.clone_from(&declared.contact);
+        if let Some(external) = &declared.external_account {
+            let secret = self.issuer_secrets.get(&key).ok_or_else(|| {
+                Failure::message(
+                    FailureClass::Failed,
+                    format!("{section}.external_account.key was not read"),
+                )
+            })?;
+            settings.external_account = Some((external.key_id.clone(), secret.clone()));
+        }
+        let acme = Acme::new(settings, solver).map_err(|error| unusable(&error))?;
+        made.insert(key, acme.clone());
+        Ok(acme)
     }
 
     /// The root (PEM) of the site's own CA.
@@ -98,12 +157,22 @@ impl Context {
                     "the certificate authority has not been created",
                 )),
             },
-            CertificateAuthority::StepCa(_) | CertificateAuthority::Acme(_) => {
-                Err(Failure::message(
-                    FailureClass::Failed,
-                    "this kind of issuer cannot be used yet",
-                ))
+            CertificateAuthority::Acme(declared) => {
+                let path = match (&declared.roots, &declared.trust) {
+                    (Some(path), _) | (None, ServerTrust::CaFile(path)) => path,
+                    _ => {
+                        return Err(Failure::message(
+                            FailureClass::Failed,
+                            "the root of the site's own CA is not known: set ca.acme.roots",
+                        ));
+                    }
+                };
+                std::fs::read(path).map_err(|error| local(path.display(), &error))
             }
+            CertificateAuthority::StepCa(_) => Err(Failure::message(
+                FailureClass::Failed,
+                "this kind of issuer cannot be used yet",
+            )),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! failed step fails the run and blocks what needs it, and nothing else.
 
 mod context;
+mod dns_hook;
 mod event;
 mod explain;
 mod failure;

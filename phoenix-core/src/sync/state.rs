@@ -106,6 +106,15 @@ impl State {
         self.directory.join("daemons").join(format!("{guest}.pem"))
     }
 
+    /// The file with the account at the ACME server of this issuer, or of the site's own.
+    pub(super) fn acme_account(&self, issuer: Option<&str>) -> PathBuf {
+        match issuer {
+            Some(name) => self.directory.join("issuers").join(name),
+            None => self.directory.join("acme"),
+        }
+        .join("account.json")
+    }
+
     /// The bundle with which Phoenix shows itself to Docker daemons.
     pub(super) fn docker_client(&self) -> PathBuf {
         self.directory.join("docker-client.pem")

@@ -47,9 +47,14 @@ impl Step for AuthorityStep {
                 .warn(authority.departures(&issuers::parameters(declared)?)),
                 None => Observation::differs(self.unobserved()).usable(),
             }),
-            CertificateAuthority::StepCa(_) | CertificateAuthority::Acme(_) => {
-                Ok(Observation::converged("declared"))
+            CertificateAuthority::Acme(_) => {
+                // Settings that cannot work are told before a certificate is due.
+                self.cx.issuer(self.name.as_deref())?;
+                Ok(Observation::converged(
+                    "declared; asked when a certificate is due",
+                ))
             }
+            CertificateAuthority::StepCa(_) => Ok(Observation::converged("declared")),
         }
     }
 

@@ -1,7 +1,6 @@
 //! A certificate that Phoenix issues and keeps: what is stored, and whether it will do.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use time::OffsetDateTime;
 
@@ -12,9 +11,6 @@ use crate::sync::session::local;
 use crate::sync::state::create_parent;
 use crate::sync::step::Progress;
 use crate::sync::{Change, Failure, FailureClass, Verb};
-
-/// How long making a key and signing may take.
-const ISSUING: Duration = Duration::from_secs(60);
 
 /// A certificate to be issued and stored at `path`.
 #[derive(Debug, Clone)]
@@ -132,7 +128,7 @@ impl Issued {
                 "the certificate authority has not been created",
             )
         })?;
-        let deadline = Deadline::after(ISSUING);
+        let deadline = Deadline::after(issuer.patience());
         let issued = match &stored.bundle {
             Some(bundle) if stored.still_works() => {
                 issuer.renew(&self.request, bundle, deadline).await

@@ -1,0 +1,368 @@
+//! Certificates from a real ACME server (pebble), by http-01 and dns-01, and what goes wrong.
+
+use std::error::Error as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use phoenix_core::ground::{Deadline, SecretBytes, Trust};
+use phoenix_core::pki::{
+    Acme, AcmeSettings, Bundle, CertificateRequest, ChallengeSolver, DnsHook, HookError,
+    IssueError, Issuer, KeyType, Profile, RenewalRule, TxtRecord, renewal_reasons,
+};
+use phoenix_lab::pebble::{Pebble, PebbleOptions};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn request(names: &[&str], profile: Profile, key_type: KeyType) -> CertificateRequest {
+    let names = names.iter().map(|name| name.parse().expect("a name"));
+    CertificateRequest::new("The Portal", profile, names.collect(), HOUR, key_type)
+        .expect("a request")
+}
+
+fn server(names: &[&str]) -> CertificateRequest {
+    request(names, Profile::Server, KeyType::EcdsaP256)
+}
+
+struct Lab {
+    pebble: Arc<Pebble>,
+    state: tempfile::TempDir,
+}
+
+impl Lab {
+    async fn start(options: PebbleOptions) -> Self {
+        Self {
+            pebble: Arc::new(Pebble::start(&options).await.expect("pebble")),
+            state: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    fn settings(&self) -> AcmeSettings {
+        let account = self.state.path().join("issuers/test/account.json");
+        let trust = Trust::CaPem(self.pebble.ca.clone());
+        let mut settings = AcmeSettings::new(self.pebble.url.clone(), trust, account);
+        settings.roots = Some(self.pebble.root.clone());
+        settings
+    }
+
+    fn http(&self) -> Acme {
+        let listen = self.pebble.http;
+        Acme::new(self.settings(), ChallengeSolver::Http01 { listen }).expect("an issuer")
+    }
+
+    fn dns(&self, hook: Arc<Records>) -> Acme {
+        let propagation = Duration::from_millis(100);
+        let solver = ChallengeSolver::Dns01 { hook, propagation };
+        Acme::new(self.settings(), solver).expect("an issuer")
+    }
+}
+
+async fn issue(acme: &Acme, request: &CertificateRequest) -> Result<Bundle, IssueError> {
+    acme.issue(request, Deadline::after(Duration::from_secs(60)))
+        .await
+}
+
+fn told(error: &IssueError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Sets records at pebble's DNS server, or fails.
+#[derive(Debug)]
+struct Records {
+    pebble: Arc<Pebble>,
+    wrong: bool,
+    fail: bool,
+    calls: Mutex<Vec<String>>,
+}
+
+impl Records {
+    fn new(lab: &Lab) -> Self {
+        Self {
+            pebble: Arc::clone(&lab.pebble),
+            wrong: false,
+            fail: false,
+            calls: Mutex::default(),
+        }
+    }
+
+    fn call(&self, what: &str, record: &TxtRecord) {
+        self.calls
+            .lock()
+            .expect("lock")
+            .push(format!("{what} {}", record.name));
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.calls.lock().expect("lock").clone()
+    }
+}
+
+#[async_trait]
+impl DnsHook for Records {
+    async fn set(&self, record: &TxtRecord, _: Deadline) -> Result<(), HookError> {
+        self.call("set", record);
+        if self.fail {
+            return Err("the zone is locked".into());
+        }
+        let value = if self.wrong { "wrong" } else { &record.value };
+        let body = serde_json::json!({"host": format!("{}.", record.name), "value": value});
+        Ok(self.pebble.tell_dns("set-txt", &body).await?)
+    }
+
+    async fn clear(&self, record: &TxtRecord, _: Deadline) -> Result<(), HookError> {
+        self.call("clear", record);
+        let body = serde_json::json!({"host": format!("{}.", record.name)});
+        Ok(self.pebble.tell_dns("clear-txt", &body).await?)
+    }
+}
+
+#[tokio::test]
+async fn http_01_gives_a_server_certificate_with_names_and_addresses_and_renews_it() {
+    let lab = Lab::start(PebbleOptions::default()).await;
+    let acme = lab.http();
+    let wanted = server(&["a.lab.lan", "b.lab.lan", "127.0.0.1"]);
+    let first = issue(&acme, &wanted).await.expect("issued");
+    let now = time::OffsetDateTime::now_utc();
+    let reasons = |bundle: &Bundle| {
+        renewal_reasons(
+            Ok(Some(bundle)),
+            &wanted,
+            RenewalRule::TwoThirds,
+            acme.identity(),
+            now,
+        )
+    };
+    assert_eq!(reasons(&first), []);
+    assert_eq!(
+        first.root_pem().trim(),
+        String::from_utf8_lossy(&lab.pebble.root).trim()
+    );
+    // The account is reused, the key is not.
+    let path = lab.settings().account;
+    let account = std::fs::read(&path).expect("an account");
+    let again = lab.http();
+    let second = again
+        .renew(&wanted, &first, Deadline::after(Duration::from_secs(60)))
+        .await
+        .expect("renewed");
+    assert_ne!(first.leaf().serial, second.leaf().serial);
+    assert_ne!(first.key_pem(), second.key_pem());
+    assert_eq!(std::fs::read(&path).expect("an account"), account);
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(&path).expect("stat").permissions(),
+    );
+    assert_eq!(mode & 0o7777, 0o600);
+    // Nothing listens any more once no order is pending.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    std::net::TcpListener::bind(lab.pebble.http).expect("the address is free");
+}
+
+#[tokio::test]
+async fn ten_orders_at_once_share_the_address_and_the_account() {
+    let lab = Lab::start(PebbleOptions {
+        bad_nonces: 10,
+        ..Default::default()
+    })
+    .await;
+    let acme = lab.http();
+    let orders = (0..10).map(|index| {
+        let acme = acme.clone();
+        async move {
+            let name = format!("n{index}.lab.lan");
+            issue(&acme, &server(&[&name])).await
+        }
+    });
+    for bundle in futures_util::future::join_all(orders).await {
+        bundle.map_err(|error| told(&error)).expect("issued");
+    }
+    let said = lab.pebble.said();
+    assert_eq!(said.matches("accounts in memory").count(), 1, "{said}");
+}
+
+#[tokio::test]
+async fn every_kind_of_key_is_issued_or_refused_by_name() {
+    let lab = Lab::start(PebbleOptions::default()).await;
+    let acme = lab.http();
+    for key_type in [
+        KeyType::EcdsaP256,
+        KeyType::EcdsaP384,
+        KeyType::Rsa2048,
+        KeyType::Ed25519,
+    ] {
+        match issue(&acme, &request(&["k.lab.lan"], Profile::Server, key_type)).await {
+            Ok(bundle) => assert_eq!(bundle.leaf().key_type, Some(key_type)),
+            Err(error) => {
+                assert_eq!(key_type, KeyType::Ed25519, "{}", told(&error));
+                assert!(
+                    told(&error).contains("handing in the request"),
+                    "{}",
+                    told(&error)
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn dns_01_proves_a_wildcard_and_clears_its_records() {
+    let lab = Lab::start(PebbleOptions::default()).await;
+    let hook = Arc::new(Records::new(&lab));
+    let acme = lab.dns(Arc::clone(&hook));
+    let bundle = issue(&acme, &server(&["*.w.lab.lan", "other.lab.lan"]))
+        .await
+        .map_err(|error| told(&error))
+        .expect("issued");
+    assert!(bundle.leaf().sans.iter().any(|name| name.is_wildcard()));
+    let mut calls = hook.calls();
+    calls.sort();
+    assert_eq!(
+        calls,
+        [
+            "clear _acme-challenge.other.lab.lan",
+            "clear _acme-challenge.w.lab.lan",
+            "set _acme-challenge.other.lab.lan",
+            "set _acme-challenge.w.lab.lan",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_record_and_a_failing_hook_end_the_order_and_are_cleared() {
+    let lab = Lab::start(PebbleOptions::default()).await;
+    let mut wrong = Records::new(&lab);
+    wrong.wrong = true;
+    let mut failing = Records::new(&lab);
+    failing.fail = true;
+    for (hook, name, expected) in [
+        (wrong, "w1.lab.lan", "`w1.lab.lan` was not proven by dns-01"),
+        (
+            failing,
+            "w2.lab.lan",
+            "could not be set: the zone is locked",
+        ),
+    ] {
+        let hook = Arc::new(hook);
+        let error = issue(&lab.dns(Arc::clone(&hook)), &server(&[name]))
+            .await
+            .expect_err("refused");
+        assert!(told(&error).contains(expected), "{}", told(&error));
+        assert_eq!(
+            hook.calls(),
+            [
+                format!("set _acme-challenge.{name}"),
+                format!("clear _acme-challenge.{name}")
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_told_before_the_server_looks() {
+    let lab = Lab::start(PebbleOptions::default()).await;
+    let _taken = std::net::TcpListener::bind(lab.pebble.http).expect("bound");
+    let error = issue(&lab.http(), &server(&["a.lab.lan"]))
+        .await
+        .expect_err("in use");
+    assert!(
+        told(&error).contains("is in use by another program"),
+        "{}",
+        told(&error)
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_arrive_is_told_with_what_the_server_saw() {
+    let lab = Lab::start(PebbleOptions::default()).await;
+    // Listening elsewhere than where the server looks.
+    let listen = ([127, 0, 0, 1], 0).into();
+    let acme = Acme::new(lab.settings(), ChallengeSolver::Http01 { listen }).expect("an issuer");
+    let error = issue(&acme, &server(&["a.lab.lan"]))
+        .await
+        .expect_err("not proven");
+    let text = told(&error);
+    assert!(
+        text.contains("`a.lab.lan` was not proven by http-01"),
+        "{text}"
+    );
+    assert!(text.contains("(connection)"), "{text}");
+}
+
+#[tokio::test]
+async fn an_external_account_is_demanded_checked_and_used() {
+    const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let external_account = Some(("kid-1".to_owned(), KEY.to_owned()));
+    let lab = Lab::start(PebbleOptions {
+        external_account,
+        ..Default::default()
+    })
+    .await;
+    let with = |account: Option<(&str, &str)>| {
+        let mut settings = lab.settings();
+        settings.external_account =
+            account.map(|(id, key)| (id.to_owned(), SecretBytes::from(key.to_owned())));
+        let listen = lab.pebble.http;
+        Acme::new(settings, ChallengeSolver::Http01 { listen }).expect("an issuer")
+    };
+    let wanted = server(&["a.lab.lan"]);
+    let error = issue(&with(None), &wanted).await.expect_err("missing");
+    assert!(
+        told(&error).contains("set acme.external_account"),
+        "{}",
+        told(&error)
+    );
+    for wrong in [("kid-2", KEY), ("kid-1", "aGVsbG8")] {
+        let error = issue(&with(Some(wrong)), &wanted).await.expect_err("wrong");
+        assert!(
+            told(&error).contains("making an account"),
+            "{}",
+            told(&error)
+        );
+        assert!(!told(&error).contains(wrong.1), "{}", told(&error));
+    }
+    issue(&with(Some(("kid-1", KEY))), &wanted)
+        .await
+        .map_err(|error| told(&error))
+        .expect("issued");
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_told_and_a_lost_account_is_made_again() {
+    let lab = Lab::start(PebbleOptions::default()).await;
+    let wanted = server(&["a.lab.lan"]);
+    issue(&lab.http(), &wanted).await.expect("issued");
+    // Another server, which does not know the account, in the place of the first.
+    let other = Lab::start(PebbleOptions::default()).await;
+    let path = other.settings().account;
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::set_permissions(
+        path.parent().expect("a folder"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .expect("chmod");
+    let (from, to) = (lab.pebble.url.port(), other.pebble.url.port());
+    let (from, to) = (
+        from.expect("port").to_string(),
+        to.expect("port").to_string(),
+    );
+    let stored = std::fs::read_to_string(lab.settings().account).expect("an account");
+    std::fs::write(&path, stored.replace(&from, &to)).expect("written");
+    issue(&other.http(), &wanted)
+        .await
+        .map_err(|error| told(&error))
+        .expect("issued with another account");
+    let down = lab.http();
+    drop(lab.pebble);
+    let error = issue(&down, &wanted).await.expect_err("down");
+    assert!(
+        told(&error).contains("no usable answer"),
+        "{}",
+        told(&error)
+    );
+}
