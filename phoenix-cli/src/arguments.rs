@@ -97,6 +97,9 @@ pub(crate) enum Command {
     Status,
     /// Check the site file, offline
     Check,
+    /// Look at certificates in files
+    #[command(subcommand)]
+    Cert(Cert),
     /// Print the JSON Schema of the site file
     Schema,
     /// Print shell completions
@@ -104,6 +107,26 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// What to do with certificates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cert {
+    /// Tell whether certificates are valid for some days more; exit with 3 when one is not
+    #[command(after_help = exit::HELP)]
+    Check(CertCheck),
+}
+
+/// Arguments of `cert check`.
+#[derive(Debug, Args)]
+pub(crate) struct CertCheck {
+    /// How many days a certificate has to be valid for
+    #[arg(long, value_name = "N")]
+    pub(crate) days: u32,
+
+    /// PEM or DER files; the first certificate of each is looked at
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Arguments of `sync`.

@@ -10,7 +10,7 @@ Exit codes:
     0  the site is as declared, or what was asked for was done
     1  a step failed or was rolled back, or something is not healthy
     2  wrong usage, or a wrong site file
-    3  changes are pending (only with --detailed-exitcode)
+    3  changes are pending (only with --detailed-exitcode), or a certificate is due (cert check)
     4  a target could not be reached, or did not answer in time
     5  another sync of the site is running
   130  interrupted

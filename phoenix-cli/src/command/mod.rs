@@ -1,6 +1,7 @@
 //! The commands, and what they share: the site file found and loaded, a runtime that listens for
 //! signals.
 
+mod cert;
 mod check;
 mod exec;
 mod status;
@@ -15,7 +16,7 @@ use clap::CommandFactory as _;
 use phoenix_core::site::{self, LoadError, Loaded, Site};
 use phoenix_core::sync::{Inputs, OpenError, Session};
 
-use crate::arguments::{Arguments, Command, Global, SyncWhat};
+use crate::arguments::{Arguments, Cert, Command, Global, SyncWhat};
 use crate::error::{self, CommandError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
@@ -48,6 +49,7 @@ pub(crate) fn run(arguments: &Arguments, printer: &Arc<Printer>) -> Result {
         Command::Exec(exec) => exec::exec(global, printer, exec),
         Command::Status => status::status(global, printer),
         Command::Check => check::check(global, printer),
+        Command::Cert(Cert::Check(check)) => cert::check(printer, check),
         Command::Schema => Ok(schema(printer)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
