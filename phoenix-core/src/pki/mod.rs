@@ -7,6 +7,7 @@
 //! * [`ObservedCertificate`]: what a certificate says, read back
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
 //! * [`TlsIdentity`], [`root_store`], [`client_config`], [`server_config`]: TLS with all that
+//! * [`peer_chain`]: what a TLS server presents, without trusting it
 //!
 //! Nothing here knows of guests, engines or sites. Reading never writes, nothing reads the clock
 //! where the caller may pass the time, and no key is ever shown.
@@ -20,6 +21,7 @@ mod pem;
 mod renewal;
 mod request;
 mod san;
+mod served;
 mod template;
 mod times;
 mod tls;
@@ -33,4 +35,5 @@ pub use pem::PemError;
 pub use renewal::{RenewalReason, RenewalRule, renewal_reasons};
 pub use request::{CertificateRequest, KeyType, Profile, RequestError, UnknownChoice};
 pub use san::{SanDifference, SanError, SubjectAltName};
+pub use served::{ServedError, peer_chain};
 pub use tls::{TlsError, TlsIdentity, client_config, crypto_provider, root_store, server_config};
