@@ -1,5 +1,7 @@
 //! The command line as types.
 
+mod cert;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::exit;
+
+pub(crate) use cert::{Cert, CertCheck, CertIssue, CertShow, CertVerify};
 
 /// Takes a site of Proxmox VE guests, a private CA, a Docker Swarm, secrets, Portainer and stacks
 /// to what phoenix.yaml declares.
@@ -97,7 +101,7 @@ pub(crate) enum Command {
     Status,
     /// Check the site file, offline
     Check,
-    /// Look at certificates in files
+    /// Look at, check and issue certificates; most of it needs no site
     #[command(subcommand)]
     Cert(Cert),
     /// Print the JSON Schema of the site file
@@ -107,26 +111,6 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
-}
-
-/// What to do with certificates.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Cert {
-    /// Tell whether certificates are valid for some days more; exit with 3 when one is not
-    #[command(after_help = exit::HELP)]
-    Check(CertCheck),
-}
-
-/// Arguments of `cert check`.
-#[derive(Debug, Args)]
-pub(crate) struct CertCheck {
-    /// How many days a certificate has to be valid for
-    #[arg(long, value_name = "N")]
-    pub(crate) days: u32,
-
-    /// PEM or DER files; the first certificate of each is looked at
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Arguments of `sync`.

@@ -16,7 +16,7 @@ use clap::CommandFactory as _;
 use phoenix_core::site::{self, LoadError, Loaded, Site};
 use phoenix_core::sync::{Inputs, OpenError, Session};
 
-use crate::arguments::{Arguments, Cert, Command, Global, SyncWhat};
+use crate::arguments::{Arguments, Command, Global, SyncWhat};
 use crate::error::{self, CommandError};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
@@ -25,6 +25,10 @@ use crate::render::{self, Severity};
 
 /// How long what runs in the background may take to end after a command has.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
+
+pub(crate) use cert::{Checked, Described, Description};
+#[cfg(test)]
+pub(crate) use cert::{NameCheck, Verdict};
 
 type Result = std::result::Result<Exit, CommandError>;
 
@@ -49,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments, printer: &Arc<Printer>) -> Result {
         Command::Exec(exec) => exec::exec(global, printer, exec),
         Command::Status => status::status(global, printer),
         Command::Check => check::check(global, printer),
-        Command::Cert(Cert::Check(check)) => cert::check(printer, check),
+        Command::Cert(command) => cert::cert(global, printer, command),
         Command::Schema => Ok(schema(printer)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

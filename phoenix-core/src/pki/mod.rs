@@ -5,6 +5,7 @@
 //! * [`Issuer`]: what answers it; [`EmbeddedCa`] keeps a root and an intermediate in a directory
 //! * [`Bundle`]: the answer: key, leaf, intermediates and root, and whether they fit together
 //! * [`ObservedCertificate`]: what a certificate says, read back
+//! * [`CertificateFile`]: certificates of any origin, taken apart, and what they are good for
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
 //! * [`TlsIdentity`], [`root_store`], [`client_config`], [`server_config`]: TLS with all that
 //! * [`peer_chain`]: what a TLS server presents, without trusting it
@@ -14,6 +15,7 @@
 
 mod bundle;
 mod embedded;
+mod inspect;
 mod issuer;
 mod key;
 mod observed;
@@ -28,6 +30,9 @@ mod tls;
 
 pub use bundle::{Bundle, BundleError, CheckError};
 pub use embedded::{CaError, CaParameters, EmbeddedCa};
+pub use inspect::{
+    CertificateFile, HeldKey, HeldName, InspectedCertificate, Purpose, VerdictError,
+};
 pub use issuer::{IssueError, Issuer, IssuerIdentity};
 pub use key::KeyError;
 pub use observed::{CertificateError, ObservedCertificate};
