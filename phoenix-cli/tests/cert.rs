@@ -219,6 +219,89 @@ fn a_run_that_was_killed_half_way_is_noticed() {
 }
 
 #[test]
+fn killed_at_any_moment_no_certificate_is_beside_the_key_of_another() {
+    let here = issued();
+    let tls = here.path().join("tls");
+    let mut whole = 0;
+    for milliseconds in 0..40 {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_phoenix"))
+            .current_dir(here.path())
+            .args(["cert", "issue", "--profile", "client", "--cn", "x"])
+            .args(["--ca", "ca", "--out", "tls", "--force"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let Ok(cert) = std::fs::read(tls.join("cert.pem")) else {
+            continue;
+        };
+        whole += 1;
+        let key = std::fs::read(tls.join("key.pem")).unwrap();
+        std::fs::write(here.path().join("both.pem"), [key, cert].concat()).unwrap();
+        let verified = run(here.path(), &["verify", "both.pem", "--ca", "tls/ca.pem"]);
+        assert_eq!(verified.code, Some(0), "{milliseconds} ms: {verified:?}");
+        assert!(verified.out.contains("  key "), "{verified:?}");
+    }
+    assert!(whole > 0, "there was never a certificate");
+    let mended = issue(here.path(), "client", &["--force"]);
+    assert_eq!((mended.code, mended.err.as_str()), (Some(0), ""));
+    assert_eq!(std::fs::read_dir(&tls).unwrap().count(), 3);
+}
+
+#[test]
+fn a_server_is_shown_with_the_name_that_it_was_asked_for() {
+    use phoenix_core::ground::SecretBytes;
+    use phoenix_core::pki::{TlsIdentity, root_store, server_config};
+
+    let here = issued();
+    let content = |name: &str| std::fs::read(here.path().join("tls").join(name)).unwrap();
+    let identity =
+        TlsIdentity::from_pem(&content("cert.pem"), &SecretBytes::new(content("key.pem"))).unwrap();
+    // It lets in nobody without a certificate of its own.
+    let clients = root_store(&content("ca.pem")).unwrap();
+    let config = std::sync::Arc::new(server_config(identity, Some(clients)).unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
+            tls.complete_io(&mut stream).unwrap_err();
+        }
+    });
+    let shown = run(
+        here.path(),
+        &[
+            "show",
+            &address,
+            "--server-name",
+            "web",
+            "--ca",
+            "tls/ca.pem",
+        ],
+    );
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
+    assert!(
+        shown.out.ends_with(
+            "
+    order:            each was issued by the next
+    name:             valid for web
+    as a TLS server:  good
+    as a TLS client:  no: its extended key usage does not allow it
+"
+        ),
+        "{}",
+        shown.out
+    );
+    let document = json(&run(here.path(), &["show", &address, "--json"]).out);
+    assert_eq!(document["name"]["name"], "127.0.0.1");
+    assert_eq!(document["name"]["holds"], false);
+    server.join().unwrap();
+}
+
+#[test]
 fn a_file_is_shown_with_its_chain_and_what_it_is_good_for() {
     let here = issued();
     let shown = run(here.path(), &["show", "tls/cert.pem", "--ca", "tls/ca.pem"]);

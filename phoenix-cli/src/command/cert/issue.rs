@@ -4,12 +4,12 @@
 //! before is taken away, `ca.pem` and `key.pem` are put in place, and the new `cert.pem` last:
 //! killed in between, there is no `cert.pem` at all, never one beside the key of another.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use phoenix_core::ground::write_atomic;
 use phoenix_core::pki::{
     Bundle, CaParameters, CertificateFile, CertificateRequest, EmbeddedCa, KeyType,
 };
@@ -166,6 +166,23 @@ fn refuse_the_cas_own(ca: &Path, out: &Path) -> std::result::Result<(), CommandE
     }
 }
 
+/// Writes a file that is not in its place yet. What a run that was killed left there goes.
+fn stage(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
+    // The umask may have taken bits away; it can never have added any.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
 fn write(bundle: &Bundle, out: &Path) -> std::result::Result<(), (PathBuf, io::Error)> {
     let at = |path: PathBuf| move |error| (path, error);
     fs::create_dir_all(out).map_err(at(out.to_owned()))?;
@@ -177,7 +194,7 @@ fn write(bundle: &Bundle, out: &Path) -> std::result::Result<(), (PathBuf, io::E
     ];
     let new = |name: &str| out.join(format!("{name}{NEW}"));
     for (name, content, mode) in files {
-        write_atomic(&new(name), content, mode).map_err(at(new(name)))?;
+        stage(&new(name), content, mode).map_err(at(new(name)))?;
     }
     let cert = out.join(CERT);
     match fs::remove_file(&cert) {
