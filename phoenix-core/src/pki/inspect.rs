@@ -540,7 +540,8 @@ fn extended_key_usages(certificate: &X509Certificate<'_>) -> Option<Vec<String>>
     ];
     Some(
         all.into_iter()
-            .filter_map(|(has, name)| has.then(|| name.to_owned()))
+            .filter(|(has, _)| *has)
+            .map(|(_, name)| name.to_owned())
             .chain(usage.other.iter().map(Oid::to_id_string))
             .collect(),
     )

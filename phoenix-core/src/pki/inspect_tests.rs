@@ -194,6 +194,24 @@ fn der_is_read_and_disorder_found() {
 }
 
 #[test]
+fn what_ends_first_counts_wherever_it_stands_and_foreign_names_are_shown() {
+    let signed = |year| {
+        let mut params = rcgen::CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.subject_alt_names = vec![rcgen::SanType::OtherName((vec![1, 2, 3], "x".into()))];
+        let key = rcgen::KeyPair::generate().expect("key");
+        CertificateDer::from(params.self_signed(&key).expect("signed"))
+    };
+    let chain = [2041, 2040, 2035, 2042].map(signed);
+    let file = CertificateFile::of(chain.to_vec()).expect("read");
+    let (index, first) = file.first_to_end();
+    assert_eq!((index, first.observed.not_after.year()), (2, 2035));
+    assert_eq!(first.names[0].kind, "other");
+    assert_eq!(first.names[0].value, "1.2.3");
+    assert_eq!((first.ca, &first.key_usages), (None, &None));
+}
+
+#[test]
 fn what_is_no_certificate_is_said_and_numbered() {
     assert_eq!(
         CertificateFile::read(b"x").expect_err("none"),

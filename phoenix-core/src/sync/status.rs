@@ -188,7 +188,12 @@ pub(super) async fn certificate_states(
                 }
             },
         };
-        states.push(certificate_state(cx, name.clone(), &issued, delivered_to, state).await);
+        states.push(certificate_state(
+            name.clone(),
+            &issued,
+            delivered_to,
+            state,
+        ));
     }
     let mut daemons = false;
     for name in cx.site.guests.keys() {
@@ -198,7 +203,7 @@ pub(super) async fn certificate_states(
                 daemons = true;
                 let state = stored_state(cx, &issued).await;
                 let at = format!("docker/{name}");
-                states.push(certificate_state(cx, at, &issued, vec![name.clone()], state).await);
+                states.push(certificate_state(at, &issued, vec![name.clone()], state));
             }
             Ok(None) => {}
             Err(failure) => failures.push(failure),
@@ -209,7 +214,7 @@ pub(super) async fn certificate_states(
             Ok(issued) => {
                 let state = stored_state(cx, &issued).await;
                 let name = "phoenix/docker-client".to_owned();
-                states.push(certificate_state(cx, name, &issued, Vec::new(), state).await);
+                states.push(certificate_state(name, &issued, Vec::new(), state));
             }
             Err(failure) => failures.push(failure),
         }
@@ -226,17 +231,14 @@ async fn stored_state(cx: &Context, issued: &Issued) -> (bool, String) {
     }
 }
 
-async fn certificate_state(
-    cx: &Context,
+fn certificate_state(
     name: String,
     issued: &Issued,
     delivered_to: Vec<String>,
     (healthy, state): (bool, String),
 ) -> CertificateStatus {
-    let bundle = match issued.look(cx).await {
-        Ok(stored) => stored.bundle,
-        Err(_) => None,
-    };
+    // Whatever can be said of its issuer; what is wrong with it is in the state.
+    let bundle = Bundle::load(&issued.path).ok().flatten();
     let not_after = bundle.as_ref().map(Bundle::not_after);
     CertificateStatus {
         name,
