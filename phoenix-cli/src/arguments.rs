@@ -1,5 +1,7 @@
 //! The command line as types.
 
+mod cert;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::exit;
+
+pub(crate) use cert::{Cert, CertCheck, CertIssue, CertShow, CertVerify};
 
 /// Takes a site of Proxmox VE guests, a private CA, a Docker Swarm, secrets, Portainer and stacks
 /// to what phoenix.yaml declares.
@@ -97,6 +101,9 @@ pub(crate) enum Command {
     Status,
     /// Check the site file, offline
     Check,
+    /// Look at, check and issue certificates; most of it needs no site
+    #[command(subcommand)]
+    Cert(Cert),
     /// Print the JSON Schema of the site file
     Schema,
     /// Print shell completions

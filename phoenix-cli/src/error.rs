@@ -40,17 +40,7 @@ impl CommandError {
 
     /// An error with the messages of `error` and of everything that caused it.
     pub(crate) fn from_error(exit: Exit, error: &dyn Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let said = cause.to_string();
-            if !message.ends_with(&said) {
-                message.push_str(": ");
-                message.push_str(&said);
-            }
-            source = cause.source();
-        }
-        Self::new(exit, message)
+        Self::new(exit, causes(error))
     }
 
     /// What is wrong in documents.
@@ -131,6 +121,21 @@ impl CommandError {
     pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
     }
+}
+
+/// The messages of `error` and of everything that caused it.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !message.ends_with(&said) {
+            message.push_str(": ");
+            message.push_str(&said);
+        }
+        source = cause.source();
+    }
+    message
 }
 
 #[derive(Serialize)]

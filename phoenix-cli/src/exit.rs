@@ -8,9 +8,10 @@ use phoenix_core::sync::{Failure, FailureClass, RunOutcome};
 pub(crate) const HELP: &str = "\
 Exit codes:
     0  the site is as declared, or what was asked for was done
-    1  a step failed or was rolled back, or something is not healthy
+    1  a step failed or was rolled back, something is not healthy or cannot be read, or a
+       certificate is not valid (cert verify)
     2  wrong usage, or a wrong site file
-    3  changes are pending (only with --detailed-exitcode)
+    3  changes are pending (only with --detailed-exitcode), or a certificate is due (cert check)
     4  a target could not be reached, or did not answer in time
     5  another sync of the site is running
   130  interrupted

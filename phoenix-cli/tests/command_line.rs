@@ -457,3 +457,19 @@ fn an_interruption_ends_in_order() {
         );
     }
 }
+
+#[test]
+fn what_is_no_certificate_fails_the_check_and_names_the_file() {
+    let here = empty();
+    std::fs::write(here.path().join("x.pem"), "nothing").unwrap();
+    let wrong = run(here.path(), &["cert", "check", "--days", "5", "x.pem"]);
+    assert_eq!((wrong.code, wrong.out.as_str()), (Some(1), ""));
+    assert!(wrong.err.contains("x.pem"), "{}", wrong.err);
+    let missing = run(here.path(), &["cert", "check", "--days", "5", "no.pem"]);
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.err.contains("no.pem"), "{}", missing.err);
+    assert_eq!(
+        run(here.path(), &["cert", "check", "--days", "5"]).code,
+        Some(2)
+    );
+}

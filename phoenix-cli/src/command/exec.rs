@@ -58,7 +58,8 @@ pub(super) fn exec(global: &Global, printer: &Arc<Printer>, exec: &Exec) -> Resu
     Ok(exit)
 }
 
-fn known(site: &Site, name: &str) -> std::result::Result<(), CommandError> {
+/// Refuses a guest that the site does not have.
+pub(super) fn known(site: &Site, name: &str) -> std::result::Result<(), CommandError> {
     if site.guests.contains_key(name) {
         return Ok(());
     }

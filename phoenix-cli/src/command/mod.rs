@@ -1,6 +1,7 @@
 //! The commands, and what they share: the site file found and loaded, a runtime that listens for
 //! signals.
 
+mod cert;
 mod check;
 mod exec;
 mod status;
@@ -25,6 +26,10 @@ use crate::render::{self, Severity};
 /// How long what runs in the background may take to end after a command has.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
 
+pub(crate) use cert::{Checked, Described, Description};
+#[cfg(test)]
+pub(crate) use cert::{NameCheck, Verdict};
+
 type Result = std::result::Result<Exit, CommandError>;
 
 /// Carries out what `arguments` ask for.
@@ -48,6 +53,7 @@ pub(crate) fn run(arguments: &Arguments, printer: &Arc<Printer>) -> Result {
         Command::Exec(exec) => exec::exec(global, printer, exec),
         Command::Status => status::status(global, printer),
         Command::Check => check::check(global, printer),
+        Command::Cert(command) => cert::cert(global, printer, command),
         Command::Schema => Ok(schema(printer)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

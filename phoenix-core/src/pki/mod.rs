@@ -7,8 +7,10 @@
 //! * [`Bundle`]: the answer: key, leaf, intermediates and root, and whether they fit together
 //! * [`ObservedCertificate`]: what a certificate says, read back
 //! * [`InventoryEntry`]: what the embedded CA knows of what it issued; [`Crl`]: what it revoked
+//! * [`CertificateFile`]: certificates of any origin, taken apart, and what they are good for
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
 //! * [`TlsIdentity`], [`root_store`], [`client_config`], [`server_config`]: TLS with all that
+//! * [`peer_chain`]: what a TLS server presents, without trusting it
 //!
 //! Nothing here knows of guests, engines or sites. Reading never writes, nothing reads the clock
 //! where the caller may pass the time, and no key is ever shown.
@@ -16,6 +18,7 @@
 mod acme;
 mod bundle;
 mod embedded;
+mod inspect;
 mod inventory;
 mod issuer;
 mod key;
@@ -26,6 +29,7 @@ mod request;
 mod revocation;
 mod san;
 mod serial;
+mod served;
 mod template;
 mod times;
 mod tls;
@@ -36,6 +40,9 @@ pub use acme::{
 };
 pub use bundle::{Bundle, BundleError, CheckError};
 pub use embedded::{CaError, CaParameters, EmbeddedCa, Intermediate};
+pub use inspect::{
+    CertificateFile, HeldKey, HeldName, InspectedCertificate, Purpose, VerdictError,
+};
 pub use inventory::{InventoryEntry, InventoryError, IssuedRecord, Placement, Revocation};
 pub use issuer::{IssueError, Issuer, IssuerIdentity, RecordError};
 pub use key::KeyError;
@@ -46,4 +53,5 @@ pub use request::{CertificateRequest, KeyType, Profile, RequestError, UnknownCho
 pub use revocation::{Crl, CrlError, RevocationReason, RevokeError};
 pub use san::{SanDifference, SanError, SubjectAltName};
 pub use serial::{Serial, SerialError};
+pub use served::{ServedError, peer_chain};
 pub use tls::{TlsError, TlsIdentity, client_config, crypto_provider, root_store, server_config};

@@ -172,7 +172,7 @@ fn malformed(problem: impl ToString) -> CertificateError {
     }
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(malformed)?;
     if !rest.is_empty() {
         return Err(malformed("bytes after its end"));
@@ -208,7 +208,7 @@ fn names(
     Ok((sans, others))
 }
 
-fn address(octets: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(octets)
         .map(IpAddr::from)
         .or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from))

@@ -154,7 +154,7 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Its services.
     pub services: Vec<ServiceStatus>,
-    /// Its certificates, those of Docker daemons among them.
+    /// Its certificates, those of Docker daemons and Phoenix's own among them.
     pub certificates: Vec<CertificateStatus>,
     /// What could not be looked at.
     pub failures: Vec<Failure>,
@@ -202,17 +202,25 @@ pub struct ServiceStatus {
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct CertificateStatus {
-    /// Its declared name; `docker/GUEST` for a managed daemon's.
+    /// Its declared name; `docker/GUEST` for a managed daemon's, and `phoenix/docker-client` for
+    /// the one that Phoenix shows to those.
     pub name: String,
     /// `server`, `client` or `peer`.
     pub profile: String,
+    /// The declared name of its issuer; `ca` for the site's own.
+    pub issuer: String,
     /// Its subject alternative names.
     pub sans: Vec<String>,
-    /// When it ends; absent when it was never issued.
+    /// Its serial number in hexadecimal digits; absent when it was never issued.
+    pub serial: Option<String>,
+    /// When it, or one above it, ends; absent when it was never issued.
     #[serde(with = "time::serde::rfc3339::option")]
     pub not_after: Option<OffsetDateTime>,
     /// Whole days left, negative once expired.
     pub days_left: Option<i64>,
+    /// When its renewal is due; absent when it was never issued.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub due: Option<OffsetDateTime>,
     /// Where it is delivered to.
     pub delivered_to: Vec<String>,
     /// `valid`, or why it is to be renewed or reloaded.

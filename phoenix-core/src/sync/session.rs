@@ -14,9 +14,10 @@ use super::run::{self, Observed, Steps};
 use super::state::LockError;
 use super::steps;
 use super::{
-    Cycle, Event, EventSink, FORMAT_VERSION, Failure, FailureClass, Graph, Plan, PlannedStep,
-    Report, RunOutcome, Status, StepOutcome, status, verify,
+    CertificateStatus, Cycle, Event, EventSink, FORMAT_VERSION, Failure, FailureClass, Graph, Plan,
+    PlannedStep, Report, RunOutcome, Status, StepOutcome, status, verify,
 };
+use crate::ground::Deadline;
 use crate::guest::{Guest, Output, Program};
 use crate::site::Site;
 
@@ -167,6 +168,17 @@ impl Session {
         status::status(&self.context).await
     }
 
+    /// The site's certificates now, and what could not be looked at. Guests are looked into only
+    /// with `in_guests`; nothing else is contacted. Nothing is changed.
+    pub async fn certificates(&self, in_guests: bool) -> (Vec<CertificateStatus>, Vec<Failure>) {
+        let looked = if in_guests {
+            status::Looked::InGuestsToo
+        } else {
+            status::Looked::HereOnly
+        };
+        status::certificate_states(&self.context, looked).await
+    }
+
     /// Runs a program in the guest named `name`. A program that fails is no failure here: see
     /// its [`Output::status`].
     ///
@@ -177,6 +189,21 @@ impl Session {
         let guest = self.guest(name)?;
         let ran = guest.run(program).await;
         ran.map_err(|error| explain::guest(name, &error))
+    }
+
+    /// The content of a file in the guest named `name`; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// When there is no such guest, it is not reached through its agent, or the file cannot be
+    /// read.
+    pub async fn read(
+        &self,
+        name: &str,
+        path: &str,
+        deadline: Deadline,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let read = self.guest(name)?.read(path, deadline).await;
+        read.map_err(|error| explain::guest(name, &error))
     }
 
     /// The guest named `name`, to run programs in.

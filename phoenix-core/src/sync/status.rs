@@ -6,10 +6,10 @@ use futures_util::future::join_all;
 use time::OffsetDateTime;
 
 use super::context::Context;
-use super::steps::{CertificateStep, EndpointStep, Issued, service_states};
+use super::steps::{CertificateStep, DockerClientStep, EndpointStep, Issued, service_states};
 use super::{CertificateStatus, Failure, NodeStatus, Status, explain};
 use crate::docker::{Node, NodeRole, SwarmState};
-use crate::pki::SubjectAltName;
+use crate::pki::{Bundle, SubjectAltName};
 use crate::site::SecretSource;
 
 /// Looks at nodes, services and certificates. Nothing is changed.
@@ -30,7 +30,7 @@ pub(super) async fn status(cx: &Arc<Context>) -> Status {
         }
         Err(failure) => failures.push(failure),
     }
-    let (certificates, more) = certificate_states(cx).await;
+    let (certificates, more) = certificate_states(cx, Looked::InGuestsToo).await;
     failures.extend(more);
     Status {
         site: cx.site.name.clone(),
@@ -131,7 +131,20 @@ fn node_state(name: &str, node: &Node) -> NodeStatus {
     }
 }
 
-async fn certificate_states(cx: &Arc<Context>) -> (Vec<CertificateStatus>, Vec<Failure>) {
+/// How far certificates are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// What is stored here alone: nothing is contacted.
+    HereOnly,
+    /// What was delivered, too.
+    InGuestsToo,
+}
+
+/// The certificates of the site: the declared ones, those of managed daemons, and Phoenix's own.
+pub(super) async fn certificate_states(
+    cx: &Arc<Context>,
+    looked: Looked,
+) -> (Vec<CertificateStatus>, Vec<Failure>) {
     let mut failures = Vec::new();
     let mut states = Vec::new();
     for (name, certificate) in &cx.site.certificates {
@@ -156,68 +169,92 @@ async fn certificate_states(cx: &Arc<Context>) -> (Vec<CertificateStatus>, Vec<F
                 continue;
             }
         };
-        let (healthy, state) = match step.look().await {
-            Ok((changes, _)) if changes.is_empty() => (true, "valid".to_owned()),
-            Ok((changes, _)) => (
-                false,
-                changes
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            ),
-            Err(failure) => {
-                let text = failure.message.clone();
-                failures.push(failure);
-                (false, text)
-            }
+        let state = match looked {
+            Looked::HereOnly => stored_state(cx, &issued).await,
+            Looked::InGuestsToo => match step.look().await {
+                Ok((changes, _)) if changes.is_empty() => (true, "valid".to_owned()),
+                Ok((changes, _)) => (
+                    false,
+                    changes
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                ),
+                Err(failure) => {
+                    let text = failure.message.clone();
+                    failures.push(failure);
+                    (false, text)
+                }
+            },
         };
-        states
-            .push(certificate_state(cx, name.clone(), &issued, delivered_to, healthy, state).await);
+        states.push(certificate_state(
+            name.clone(),
+            &issued,
+            delivered_to,
+            state,
+        ));
     }
+    let mut daemons = false;
     for name in cx.site.guests.keys() {
         let step = EndpointStep::new(Arc::clone(cx), name.clone());
         match step.issued() {
             Ok(Some(issued)) => {
-                let (healthy, state) = match issued.look(cx).await {
-                    Ok(stored) if stored.reasons.is_empty() => (true, "valid".to_owned()),
-                    Ok(stored) => (false, issued.change(&stored.reasons).to_string()),
-                    Err(failure) => (false, failure.message),
-                };
+                daemons = true;
+                let state = stored_state(cx, &issued).await;
                 let at = format!("docker/{name}");
-                states.push(
-                    certificate_state(cx, at, &issued, vec![name.clone()], healthy, state).await,
-                );
+                states.push(certificate_state(at, &issued, vec![name.clone()], state));
             }
             Ok(None) => {}
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if daemons {
+        match DockerClientStep::new(Arc::clone(cx)).issued() {
+            Ok(issued) => {
+                let state = stored_state(cx, &issued).await;
+                let name = "phoenix/docker-client".to_owned();
+                states.push(certificate_state(name, &issued, Vec::new(), state));
+            }
             Err(failure) => failures.push(failure),
         }
     }
     (states, failures)
 }
 
-async fn certificate_state(
-    cx: &Context,
+/// Whether what is stored of a certificate will do, and else why not.
+async fn stored_state(cx: &Context, issued: &Issued) -> (bool, String) {
+    match issued.look(cx).await {
+        Ok(stored) if stored.reasons.is_empty() => (true, "valid".to_owned()),
+        Ok(stored) => (false, issued.change(&stored.reasons).to_string()),
+        Err(failure) => (false, failure.message),
+    }
+}
+
+fn certificate_state(
     name: String,
     issued: &Issued,
     delivered_to: Vec<String>,
-    healthy: bool,
-    state: String,
+    (healthy, state): (bool, String),
 ) -> CertificateStatus {
-    let not_after = match issued.look(cx).await {
-        Ok(stored) => stored.bundle.map(|bundle| bundle.leaf().not_after),
-        Err(_) => None,
-    };
+    // Whatever can be said of its issuer; what is wrong with it is in the state.
+    let bundle = Bundle::load(&issued.path).ok().flatten();
+    let not_after = bundle.as_ref().map(Bundle::not_after);
     CertificateStatus {
         name,
         profile: issued.request.profile().to_string(),
+        issuer: issued.issuer.clone().unwrap_or_else(|| "ca".to_owned()),
         sans: issued
             .request
             .sans()
             .iter()
             .map(SubjectAltName::to_string)
             .collect(),
+        serial: bundle.as_ref().map(|bundle| bundle.leaf().serial.clone()),
         days_left: not_after.map(|end| (end - OffsetDateTime::now_utc()).whole_days()),
+        due: bundle
+            .as_ref()
+            .map(|bundle| issued.rule.due(bundle.leaf(), bundle.not_after())),
         not_after,
         delivered_to,
         state,
