@@ -20,6 +20,7 @@ mod pem;
 mod renewal;
 mod request;
 mod san;
+pub mod step_ca;
 mod template;
 mod times;
 mod tls;

@@ -1,0 +1,3 @@
+//! step-ca over its HTTP API.
+
+pub mod jwe;
