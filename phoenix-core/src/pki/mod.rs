@@ -3,6 +3,7 @@
 //! * [`SubjectAltName`]: a name that a certificate is valid for, parsed once
 //! * [`CertificateRequest`]: what is asked of an [`Issuer`], validated
 //! * [`Issuer`]: what answers it; [`EmbeddedCa`] keeps a root and an intermediate in a directory
+//!   and [`StepCa`] asks a step-ca server
 //! * [`Bundle`]: the answer: key, leaf, intermediates and root, and whether they fit together
 //! * [`ObservedCertificate`]: what a certificate says, read back
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
@@ -20,7 +21,7 @@ mod pem;
 mod renewal;
 mod request;
 mod san;
-pub mod step_ca;
+mod step_ca;
 mod template;
 mod times;
 mod tls;
@@ -34,4 +35,5 @@ pub use pem::PemError;
 pub use renewal::{RenewalReason, RenewalRule, renewal_reasons};
 pub use request::{CertificateRequest, KeyType, Profile, RequestError, UnknownChoice};
 pub use san::{SanDifference, SanError, SubjectAltName};
+pub use step_ca::{JweError, StepCa, StepCaError, StepCaSettings, Unauthorized};
 pub use tls::{TlsError, TlsIdentity, client_config, crypto_provider, root_store, server_config};

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 /// The most rounds of PBKDF2 that a header may ask for.
-pub const MAX_ROUNDS: u32 = 5_000_000;
+const MAX_ROUNDS: u32 = 5_000_000;
 
 const ALGORITHM: &str = "PBES2-HS256+A128KW";
 
@@ -53,7 +53,7 @@ struct Header {
 ///
 /// # Errors
 /// [`JweError`].
-pub fn decrypt(compact: &str, password: &[u8]) -> Result<Zeroizing<Vec<u8>>, JweError> {
+pub(super) fn decrypt(compact: &str, password: &[u8]) -> Result<Zeroizing<Vec<u8>>, JweError> {
     let parts: Vec<&str> = compact.trim().split('.').collect();
     let [head, wrapped, iv, content, tag] = parts[..] else {
         return Err(JweError::Malformed);
