@@ -16,7 +16,7 @@ use crate::docker::{Engine, SwarmState, TlsIdentity};
 use crate::ground::document::{Position, Problems};
 use crate::ground::{Deadline, SecretBytes, Trust};
 use crate::guest::{AgentGuest, Guest};
-use crate::pki::Bundle;
+use crate::pki::{Bundle, StepCa};
 use crate::proxmox::{Agent, ApiToken, Client};
 use crate::site::{
     DockerAddress, DockerEndpoint, DockerTls, Reach, SecretSource, ServerTrust, Site, ValueSource,
@@ -104,6 +104,7 @@ pub(super) struct Context {
     guests: BTreeMap<String, Arc<AgentGuest>>,
     agents: BTreeMap<String, Agent>,
     engines: Mutex<BTreeMap<String, Engine>>,
+    step_cas: Mutex<BTreeMap<Option<String>, StepCa>>,
 }
 
 /// How long a single look at a server may take while observing.
@@ -167,6 +168,7 @@ impl Context {
             guests,
             agents,
             engines: Mutex::default(),
+            step_cas: Mutex::default(),
             site,
         })
     }
@@ -274,6 +276,11 @@ impl Context {
 
     fn engines(&self) -> MutexGuard<'_, BTreeMap<String, Engine>> {
         self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The step-ca servers that have been made of their declarations, by their names.
+    pub(super) fn step_cas(&self) -> MutexGuard<'_, BTreeMap<Option<String>, StepCa>> {
+        self.step_cas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The engine of a manager that answers and takes part in the swarm; the first one declared

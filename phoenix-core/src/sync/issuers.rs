@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::context::{Context, Inputs, OpenError, value};
 use super::session::local;
-use super::{Failure, FailureClass};
+use super::{Failure, FailureClass, explain};
 use crate::ground::SecretBytes;
-use crate::pki::{CaParameters, EmbeddedCa, Issuer};
-use crate::site::{CertificateAuthority, EmbeddedAuthority, Site};
+use crate::pki::{CaParameters, EmbeddedCa, Issuer, StepCa, StepCaSettings};
+use crate::site::{CertificateAuthority, EmbeddedAuthority, Site, StepCaAuthority};
 
 /// The secret that each issuer needs, by the issuer's name; that of the site's own under `None`.
 pub(super) type IssuerSecrets = BTreeMap<Option<String>, SecretBytes>;
@@ -79,13 +79,44 @@ impl Context {
             CertificateAuthority::Embedded(declared) => {
                 Ok(embedded(declared)?.map(|authority| -> Arc<dyn Issuer> { Arc::new(authority) }))
             }
-            CertificateAuthority::StepCa(_) | CertificateAuthority::Acme(_) => {
-                Err(Failure::message(
-                    FailureClass::Failed,
-                    "this kind of issuer cannot be used yet",
-                ))
+            CertificateAuthority::StepCa(declared) => {
+                Ok(Some(Arc::new(self.step_ca(name, declared)?)))
             }
+            CertificateAuthority::Acme(_) => Err(Failure::message(
+                FailureClass::Failed,
+                "this kind of issuer cannot be used yet",
+            )),
         }
+    }
+
+    /// The step-ca that `declared` of this name is. The same one every time, so that its root and
+    /// its provisioners' keys are fetched once. Contacts nobody.
+    pub(super) fn step_ca(
+        &self,
+        name: Option<&str>,
+        declared: &StepCaAuthority,
+    ) -> Result<StepCa, Failure> {
+        let name = name
+            .filter(|name| self.site.issuers.contains_key(*name))
+            .map(str::to_owned);
+        let mut known = self.step_cas();
+        if let Some(ca) = known.get(&name) {
+            return Ok(ca.clone());
+        }
+        let password = self.issuer_secrets.get(&name).cloned().ok_or_else(|| {
+            Failure::message(FailureClass::Failed, "step_ca.password has not been read")
+        })?;
+        let mut settings = StepCaSettings::new(
+            declared.url.clone(),
+            declared.fingerprint,
+            declared.provisioners.clone(),
+            password,
+        );
+        settings.max_lifetime = declared.max_lifetime;
+        settings.strict = declared.strict;
+        let ca = StepCa::new(settings);
+        known.insert(name, ca.clone());
+        Ok(ca)
     }
 
     /// The root (PEM) of the site's own CA.
@@ -98,12 +129,16 @@ impl Context {
                     "the certificate authority has not been created",
                 )),
             },
-            CertificateAuthority::StepCa(_) | CertificateAuthority::Acme(_) => {
-                Err(Failure::message(
-                    FailureClass::Failed,
-                    "this kind of issuer cannot be used yet",
-                ))
-            }
+            CertificateAuthority::StepCa(declared) => self
+                .step_ca(None, declared)?
+                .root_pem(self.look())
+                .await
+                .map(String::into_bytes)
+                .map_err(|error| explain::step_ca(&error)),
+            CertificateAuthority::Acme(_) => Err(Failure::message(
+                FailureClass::Failed,
+                "this kind of issuer cannot be used yet",
+            )),
         }
     }
 }
