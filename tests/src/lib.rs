@@ -19,6 +19,7 @@
 //! * [`portainer`]: a stand-in for Portainer
 //! * [`proxmox_api`]: the Proxmox VE API in front of guest agents
 //! * [`site`]: a lab's Proxmox API and the files of a site on it
+//! * [`step_ca`]: a real step-ca on loopback
 //! * [`template`]: site files filled with a lab's addresses
 //! * [`converge`]: the benchmark of a whole sync
 //! * [`harness`]: for tests, the real program on a site of its own
@@ -43,6 +44,7 @@ pub mod proxmox_api;
 pub mod registry;
 pub mod root;
 pub mod site;
+pub mod step_ca;
 pub mod template;
 pub mod wire;
 

@@ -15,6 +15,7 @@ use super::inventory::InventoryError;
 use super::key::KeyError;
 use super::request::CertificateRequest;
 use super::serial::{Serial, SerialError};
+use super::step_ca::StepCaError;
 use super::times::{exactly, show};
 use crate::ground::{Deadline, Elapsed};
 
@@ -205,6 +206,9 @@ pub enum IssueError {
     /// The deadline passed first.
     #[error("no certificate was issued in time")]
     Elapsed(#[from] Elapsed),
+    /// A step-ca server issued nothing.
+    #[error(transparent)]
+    StepCa(#[from] StepCaError),
     /// The task that made the key and signed was cancelled.
     #[error("issuing was cancelled")]
     Cancelled,

@@ -3,7 +3,7 @@
 //! * [`SubjectAltName`]: a name that a certificate is valid for, parsed once
 //! * [`CertificateRequest`]: what is asked of an [`Issuer`], validated
 //! * [`Issuer`]: what answers it; [`EmbeddedCa`] keeps a root and intermediates in a directory
-//! * [`Acme`]: an issuer that is an ACME server elsewhere
+//! * [`StepCa`], [`Acme`]: issuers that are servers elsewhere
 //! * [`Bundle`]: the answer: key, leaf, intermediates and root, and whether they fit together
 //! * [`ObservedCertificate`]: what a certificate says, read back
 //! * [`InventoryEntry`]: what the embedded CA knows of what it issued; [`Crl`]: what it revoked
@@ -30,6 +30,7 @@ mod revocation;
 mod san;
 mod serial;
 mod served;
+mod step_ca;
 mod template;
 mod times;
 mod tls;
@@ -54,4 +55,5 @@ pub use revocation::{Crl, CrlError, RevocationReason, RevokeError};
 pub use san::{SanDifference, SanError, SubjectAltName};
 pub use serial::{Serial, SerialError};
 pub use served::{ServedError, peer_chain};
+pub use step_ca::{JweError, StepCa, StepCaError, StepCaSettings, Unauthorized};
 pub use tls::{TlsError, TlsIdentity, client_config, crypto_provider, root_store, server_config};

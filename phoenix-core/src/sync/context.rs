@@ -16,7 +16,7 @@ use crate::docker::{Engine, SwarmState, TlsIdentity};
 use crate::ground::document::{Position, Problems};
 use crate::ground::{Deadline, SecretBytes, Trust};
 use crate::guest::{AgentGuest, Guest};
-use crate::pki::{Acme, Bundle};
+use crate::pki::{Acme, Bundle, StepCa};
 use crate::proxmox::{Agent, ApiToken, Client};
 use crate::site::{
     DockerAddress, DockerEndpoint, DockerTls, Reach, SecretSource, ServerTrust, Site, ValueSource,
@@ -106,6 +106,7 @@ pub(super) struct Context {
     engines: Mutex<BTreeMap<String, Engine>>,
     /// The ACME issuers that were made, by name: their orders share what they know.
     pub(super) acme: Mutex<BTreeMap<Option<String>, Acme>>,
+    step_cas: Mutex<BTreeMap<Option<String>, StepCa>>,
 }
 
 /// How long a single look at a server may take while observing.
@@ -170,6 +171,7 @@ impl Context {
             agents,
             engines: Mutex::default(),
             acme: Mutex::default(),
+            step_cas: Mutex::default(),
             site,
         })
     }
@@ -277,6 +279,11 @@ impl Context {
 
     fn engines(&self) -> MutexGuard<'_, BTreeMap<String, Engine>> {
         self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The step-ca servers that have been made of their declarations, by their names.
+    pub(super) fn step_cas(&self) -> MutexGuard<'_, BTreeMap<Option<String>, StepCa>> {
+        self.step_cas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The engine of a manager that answers and takes part in the swarm; the first one declared

@@ -6,6 +6,7 @@ use std::error::Error;
 use super::failure::{Failure, FailureClass, ProgramEnd};
 use crate::docker::{EngineError, NodeError, SwarmError, SwarmState, TasksRemain, Unreached};
 use crate::guest::{CommandFailed, GuestError, Output};
+use crate::pki::{IssueError, StepCaError};
 use crate::portainer::PortainerError;
 use crate::proxmox::{RejectionKind, RequestError};
 
@@ -180,6 +181,24 @@ pub(super) fn portainer(error: &PortainerError) -> Failure {
         FailureClass::Failed
     };
     Failure::new(class, error)
+}
+
+/// The failure of a request to a step-ca server.
+pub(super) fn step_ca(error: &StepCaError) -> Failure {
+    let class = if error.is_unreachable() {
+        FailureClass::Unreachable
+    } else {
+        FailureClass::Failed
+    };
+    Failure::new(class, error)
+}
+
+/// The failure of an issuer.
+pub(super) fn issuing(error: &IssueError) -> Failure {
+    match error {
+        IssueError::StepCa(error) => step_ca(error),
+        other => Failure::new(FailureClass::Failed, other),
+    }
 }
 
 /// That a declared manager cannot be asked about the swarm.

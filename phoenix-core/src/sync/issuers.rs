@@ -6,11 +6,14 @@ use std::sync::{Arc, PoisonError};
 use super::context::{Context, Inputs, OpenError, trust, value};
 use super::dns_hook::GuestHook;
 use super::session::local;
-use super::{Failure, FailureClass};
+use super::{Failure, FailureClass, explain};
 use crate::ground::SecretBytes;
-use crate::pki::{Acme, AcmeSettings, CaParameters, ChallengeSolver, EmbeddedCa, Issuer};
+use crate::pki::{
+    Acme, AcmeSettings, CaParameters, ChallengeSolver, EmbeddedCa, Issuer, StepCa, StepCaSettings,
+};
 use crate::site::{
     AcmeAuthority, AcmeChallenge, CertificateAuthority, EmbeddedAuthority, ServerTrust, Site,
+    StepCaAuthority,
 };
 
 /// The secret that each issuer needs, by the issuer's name; that of the site's own under `None`.
@@ -86,10 +89,9 @@ impl Context {
                 let acme = self.acme(name, declared)?;
                 Ok(Some(Arc::new(acme)))
             }
-            CertificateAuthority::StepCa(_) => Err(Failure::message(
-                FailureClass::Failed,
-                "this kind of issuer cannot be used yet",
-            )),
+            CertificateAuthority::StepCa(declared) => {
+                Ok(Some(Arc::new(self.step_ca(name, declared)?)))
+            }
         }
     }
 
@@ -147,6 +149,36 @@ impl Context {
         Ok(acme)
     }
 
+    /// The step-ca that `declared` of this name is. The same one every time, so that its root and
+    /// its provisioners' keys are fetched once. Contacts nobody.
+    pub(super) fn step_ca(
+        &self,
+        name: Option<&str>,
+        declared: &StepCaAuthority,
+    ) -> Result<StepCa, Failure> {
+        let name = name
+            .filter(|name| self.site.issuers.contains_key(*name))
+            .map(str::to_owned);
+        let mut known = self.step_cas();
+        if let Some(ca) = known.get(&name) {
+            return Ok(ca.clone());
+        }
+        let password = self.issuer_secrets.get(&name).cloned().ok_or_else(|| {
+            Failure::message(FailureClass::Failed, "step_ca.password has not been read")
+        })?;
+        let mut settings = StepCaSettings::new(
+            declared.url.clone(),
+            declared.fingerprint,
+            declared.provisioners.clone(),
+            password,
+        );
+        settings.max_lifetime = declared.max_lifetime;
+        settings.strict = declared.strict;
+        let ca = StepCa::new(settings);
+        known.insert(name, ca.clone());
+        Ok(ca)
+    }
+
     /// The root (PEM) of the site's own CA.
     pub(super) async fn site_root(&self) -> Result<Vec<u8>, Failure> {
         match &self.site.ca {
@@ -169,10 +201,12 @@ impl Context {
                 };
                 std::fs::read(path).map_err(|error| local(path.display(), &error))
             }
-            CertificateAuthority::StepCa(_) => Err(Failure::message(
-                FailureClass::Failed,
-                "this kind of issuer cannot be used yet",
-            )),
+            CertificateAuthority::StepCa(declared) => self
+                .step_ca(None, declared)?
+                .root_pem(self.look())
+                .await
+                .map(String::into_bytes)
+                .map_err(|error| explain::step_ca(&error)),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::pki::{
 };
 use crate::site::{CertificateAuthority, DockerTls};
 use crate::sync::context::Context;
+use crate::sync::explain;
 use crate::sync::issuers;
 use crate::sync::session::local;
 use crate::sync::step::{Observation, Progress, Step, View};
@@ -54,7 +55,23 @@ impl Step for AuthorityStep {
                     "declared; asked when a certificate is due",
                 ))
             }
-            CertificateAuthority::StepCa(_) => Ok(Observation::converged("declared")),
+            CertificateAuthority::StepCa(declared) => {
+                let ca = self.cx.step_ca(self.name.as_deref(), declared)?;
+                let name = ca.identity().to_string();
+                match ca.probe(self.cx.look()).await {
+                    Ok(()) => Ok(Observation::converged(format!("{name} answers"))),
+                    // Certificates that need nothing do not need it either.
+                    Err(error) if error.is_unreachable() => {
+                        let problem = explain::step_ca(&error).message;
+                        Ok(
+                            Observation::converged(format!("{name} is declared")).warn(vec![
+                                format!("{problem}. Nothing can be issued until it answers"),
+                            ]),
+                        )
+                    }
+                    Err(error) => Err(explain::step_ca(&error)),
+                }
+            }
         }
     }
 

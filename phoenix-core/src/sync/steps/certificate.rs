@@ -122,7 +122,9 @@ impl CertificateStep {
 impl Step for CertificateStep {
     async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
         let (changes, evidence) = self.look().await?;
-        Ok(Observation::of(changes, evidence).usable())
+        Ok(Observation::of(changes, evidence)
+            .usable()
+            .warn(self.issued()?.wider(&self.cx).into_iter().collect()))
     }
 
     async fn apply(&self, progress: &Progress) -> Result<(), Failure> {

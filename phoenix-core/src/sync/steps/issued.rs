@@ -6,7 +6,9 @@ use time::OffsetDateTime;
 
 use crate::ground::Deadline;
 use crate::pki::{Bundle, CertificateRequest, RenewalReason, RenewalRule, renewal_reasons};
+use crate::site::CertificateAuthority;
 use crate::sync::context::Context;
+use crate::sync::explain;
 use crate::sync::session::local;
 use crate::sync::state::create_parent;
 use crate::sync::step::Progress;
@@ -68,6 +70,21 @@ impl Issued {
             bundle: loaded.ok().flatten(),
             reasons,
         })
+    }
+
+    /// That what is stored is good for more than was asked for, which step-ca decides by itself.
+    pub(in crate::sync) fn wider(&self, cx: &Context) -> Option<String> {
+        let declared = cx.declared_issuer(self.issuer.as_deref());
+        if !matches!(declared, CertificateAuthority::StepCa(_)) {
+            return None;
+        }
+        let (wanted, bundle) = (self.request.profile(), Bundle::load(&self.path).ok()??);
+        let have = bundle.wider_than(wanted)?;
+        Some(format!(
+            "{} is good for {have}, not for {wanted} alone: its provisioner's template gives both \
+             purposes; set `strict: true` to refuse that",
+            self.what
+        ))
     }
 
     /// The change that issuing it is.
@@ -135,8 +152,9 @@ impl Issued {
             }
             _ => issuer.issue(&self.request, deadline).await,
         };
-        let bundle =
-            issued.map_err(|error| local(format!("{} cannot be issued", self.what), &error))?;
+        let bundle = issued.map_err(|error| {
+            explain::issuing(&error).context(format!("{} cannot be issued", self.what))
+        })?;
         create_parent(&self.path)
             .map_err(|error| local(format!("{} cannot be stored", self.what), &error))?;
         bundle

@@ -1,0 +1,375 @@
+//! A real step-ca on loopback: Debian's library with a main of our own (`tests/step-ca`), which
+//! is built once and kept in the lab's cache.
+//!
+//! Debian bookworm packages version 0.19.0 of the library, and no newer suite is asked for: what
+//! later versions do otherwise is known from their source only.
+
+use std::fs;
+use std::net::TcpListener;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
+use aws_lc_rs::key_wrap::{AES_128, AesKek, KeyWrap};
+use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustix::process::{Pid, Signal};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::packages::{self, Tool};
+use crate::place::{self, Places};
+use crate::process::{self, Running};
+use crate::{LabError, Result};
+
+const MAIN: &str = include_str!("../step-ca/main.go");
+const LIBRARY: &str = "golang-github-smallstep-certificates-dev";
+
+/// What building it takes.
+pub const TOOLS: &[Tool] = &[
+    Tool {
+        probe: "go",
+        package: "golang-go",
+    },
+    Tool {
+        probe: "/usr/share/gocode/src/github.com/smallstep/certificates",
+        package: LIBRARY,
+    },
+];
+
+/// A JWK provisioner whose certificates are good for servers and clients, as is step-ca's default.
+pub const BOTH: &str = "both";
+/// A JWK provisioner of client certificates, with a template.
+pub const CLIENT: &str = "client";
+/// A JWK provisioner of server certificates, with a template.
+pub const SERVER: &str = "server";
+/// An ACME provisioner: its directory is at `/acme/acme/directory`.
+pub const ACME: &str = "acme";
+
+/// How a server is set up.
+#[derive(Debug, Clone)]
+pub struct StepCaOptions {
+    /// The names under which it is reached.
+    pub dns_names: Vec<String>,
+    /// With which the keys of its provisioners are encrypted.
+    pub password: String,
+    /// What authority-wide claims say; an object.
+    pub claims: Value,
+    /// What the claims of each JWK provisioner say; an object.
+    pub provisioner_claims: Value,
+}
+
+impl Default for StepCaOptions {
+    fn default() -> Self {
+        Self {
+            dns_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            password: "correct horse".to_owned(),
+            claims: json!({}),
+            provisioner_claims: json!({}),
+        }
+    }
+}
+
+/// A step-ca with a root, an intermediate and a database of its own. Dropping it ends it.
+#[derive(Debug)]
+pub struct StepCaServer {
+    program: PathBuf,
+    dir: tempfile::TempDir,
+    port: u16,
+    root_pem: String,
+    fingerprint: [u8; 32],
+    process: Option<Running>,
+}
+
+impl StepCaServer {
+    /// Builds the program where that has not been done, and starts a server.
+    ///
+    /// # Errors
+    /// Where a package is missing and cannot be installed, or the server does not start.
+    pub async fn start(places: &Places, options: &StepCaOptions) -> Result<Self> {
+        let program = program(places).await?;
+        let dir = tempfile::tempdir().map_err(LabError::io("create", Path::new("a folder")))?;
+        let authority = Authority::make(dir.path())?;
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .map_err(LabError::io("bind", Path::new("127.0.0.1")))?
+            .port();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let mut provisioners = Vec::new();
+        for (name, usage) in [
+            (BOTH, None),
+            (CLIENT, Some("clientAuth")),
+            (SERVER, Some("serverAuth")),
+        ] {
+            provisioners.push(provisioner(name, usage, options)?);
+        }
+        provisioners.push(json!({"type": "ACME", "name": ACME}));
+        let configuration = json!({
+            "root": path("root.pem"),
+            "crt": path("intermediate.pem"),
+            "key": path("intermediate-key.pem"),
+            "address": format!("127.0.0.1:{port}"),
+            "dnsNames": options.dns_names,
+            "db": {"type": "badgerv2", "dataSource": path("db")},
+            "logger": {"format": "json"},
+            "authority": {"claims": options.claims, "provisioners": provisioners},
+        });
+        place::write(&dir.path().join("ca.json"), configuration.to_string())?;
+        let mut server = Self {
+            program,
+            dir,
+            port,
+            root_pem: authority.root_pem,
+            fingerprint: authority.fingerprint,
+            process: None,
+        };
+        server.resume().await?;
+        Ok(server)
+    }
+
+    /// Its URL by this host name or address of loopback.
+    #[must_use]
+    pub fn url(&self, host: &str) -> String {
+        format!("https://{host}:{}", self.port)
+    }
+
+    /// The root (PEM).
+    #[must_use]
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// The SHA-256 of the root (DER).
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// What it has written to its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The API path and the status of every request so far, as it logged them.
+    #[must_use]
+    pub fn requests(&self) -> Vec<(String, u64)> {
+        self.log()
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter_map(|entry| {
+                let path = entry["path"].as_str()?.to_owned();
+                Some((path, entry["status"].as_u64()?))
+            })
+            .collect()
+    }
+
+    /// Ends it. What it knows stays, so that it can be resumed.
+    ///
+    /// # Errors
+    /// Where it does not end.
+    pub async fn stop(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(process) => process.end(Duration::from_secs(5)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts it again after a stop, and waits until it answers.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub async fn resume(&mut self) -> Result<()> {
+        let log = self.dir.path().join("log");
+        let mut command = Command::new(&self.program);
+        command.arg(self.dir.path().join("ca.json"));
+        let process = process::start_detached(command, &log)?;
+        self.process = Some(process);
+        // Readiness only: what answers is recognised by the tests.
+        let client = reqwest::Client::builder()
+            .tls_danger_accept_invalid_certs(true)
+            .no_proxy()
+            .build()
+            .map_err(|error| LabError::Malformed(error.to_string()))?;
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let health = client.get(format!("{}/health", self.url("127.0.0.1")));
+            if health
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status() == 200)
+            {
+                return Ok(());
+            }
+            if !process.alive() || tokio::time::Instant::now() > until {
+                return Err(LabError::Program {
+                    what: "step-ca".into(),
+                    status: "its start".into(),
+                    stderr: process::tail(&self.log(), 5),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for StepCaServer {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take().filter(|process| process.alive())
+            && let Some(pid) = Pid::from_raw(process.pid)
+        {
+            // One that ends meanwhile is what is wanted.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// The built program, from the cache where it is there.
+async fn program(places: &Places) -> Result<PathBuf> {
+    packages::ensure_tools(TOOLS).await?;
+    let mut query = Command::new("dpkg-query");
+    query.args(["-W", "-f=${Version} ", LIBRARY, "golang-go"]);
+    let versions = process::run(query).await?;
+    let hash = place::short_hash(&[MAIN.as_bytes(), versions.as_bytes()]);
+    let program = places.cache.join(format!("step-ca-{hash}"));
+    let _lock = places.lock(&places.cache, "step-ca").await?;
+    if program.exists() {
+        return Ok(program);
+    }
+    let source = places.cache.join(format!("step-ca-{hash}.source"));
+    place::make_dir(&source)?;
+    place::write(&source.join("main.go"), MAIN)?;
+    let partial = source.join("step-ca");
+    let mut build = Command::new("go");
+    build
+        .args(["build", "-o"])
+        .arg(&partial)
+        .arg(".")
+        .current_dir(&source)
+        .env("GO111MODULE", "off")
+        .env("GOPATH", "/usr/share/gocode")
+        .env("GOCACHE", source.join("cache"))
+        .env("CGO_ENABLED", "0");
+    process::run(build).await?;
+    fs::rename(&partial, &program).map_err(LabError::io("rename", &partial))?;
+    fs::remove_dir_all(&source).map_err(LabError::io("remove", &source))?;
+    Ok(program)
+}
+
+struct Authority {
+    root_pem: String,
+    fingerprint: [u8; 32],
+}
+
+impl Authority {
+    /// Makes a root and an intermediate in `dir`.
+    fn make(dir: &Path) -> Result<Self> {
+        let broken = |error: rcgen::Error| LabError::Malformed(error.to_string());
+        let params = |name: &str, below: u8| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            params.use_authority_key_identifier_extension = true;
+            params.not_before = OffsetDateTime::now_utc() - time::Duration::hours(1);
+            params.not_after = OffsetDateTime::now_utc() + time::Duration::days(30);
+            params
+        };
+        let (root_params, root_key) = (params("Lab Root", 1), KeyPair::generate().map_err(broken)?);
+        let root = root_params.self_signed(&root_key).map_err(broken)?;
+        let issuer = Issuer::new(root_params, root_key);
+        let key = KeyPair::generate().map_err(broken)?;
+        let intermediate = params("Lab Intermediate", 0)
+            .signed_by(&key, &issuer)
+            .map_err(broken)?;
+        place::write(&dir.join("root.pem"), root.pem())?;
+        place::write(&dir.join("intermediate.pem"), intermediate.pem())?;
+        place::write(&dir.join("intermediate-key.pem"), key.serialize_pem())?;
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest(&SHA256, root.der()).as_ref());
+        Ok(Self {
+            root_pem: root.pem(),
+            fingerprint,
+        })
+    }
+}
+
+/// A JWK provisioner with a fresh key; `usage` is the only one of its certificates.
+fn provisioner(name: &str, usage: Option<&str>, options: &StepCaOptions) -> Result<Value> {
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let broken = |_| LabError::Malformed("a provisioner's key".to_owned());
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(broken)?;
+    let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(broken)?;
+    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+    let (x, y) = (b64(x), b64(y));
+    // RFC 7638.
+    let thumbprint = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
+    let id = b64(digest(&SHA256, thumbprint.as_bytes()).as_ref());
+    let public = json!({
+        "use": "sig", "kty": "EC", "kid": id, "crv": "P-256", "alg": "ES256", "x": x, "y": y,
+    });
+    let mut secret = public.clone();
+    secret["d"] = b64(private.as_ref()).into();
+    let encrypted =
+        encrypt(secret.to_string().into_bytes(), options.password.as_bytes()).map_err(broken)?;
+    let mut made = json!({
+        "type": "JWK",
+        "name": name,
+        "key": public,
+        "encryptedKey": encrypted,
+        "claims": options.provisioner_claims,
+    });
+    if let Some(usage) = usage {
+        let template = format!(
+            r#"{{"subject": {{{{ toJson .Subject }}}}, "sans": {{{{ toJson .SANs }}}}, "keyUsage": ["digitalSignature"], "extKeyUsage": ["{usage}"]}}"#
+        );
+        made["options"] = json!({"x509": {"template": template}});
+    }
+    Ok(made)
+}
+
+/// A compact JWE under a password, as `step` makes one.
+fn encrypt(
+    mut content: Vec<u8>,
+    password: &[u8],
+) -> std::result::Result<String, aws_lc_rs::error::Unspecified> {
+    const ALGORITHM: &str = "PBES2-HS256+A128KW";
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let (mut salt, mut key, mut iv) = ([0; 16], [0; 32], [0; 12]);
+    for random in [&mut salt[..], &mut key, &mut iv] {
+        aws_lc_rs::rand::fill(random)?;
+    }
+    let rounds = NonZeroU32::new(100_000).ok_or(aws_lc_rs::error::Unspecified)?;
+    let header = json!({
+        "alg": ALGORITHM, "cty": "jwk+json", "enc": "A256GCM", "p2c": rounds, "p2s": b64(&salt),
+    });
+    let header = b64(header.to_string().as_bytes());
+    let salt = [ALGORITHM.as_bytes(), &[0], &salt].concat();
+    let mut kek = [0; 16];
+    pbkdf2::derive(PBKDF2_HMAC_SHA256, rounds, &salt, password, &mut kek);
+    let mut wrapped = [0; 40];
+    let wrapped = AesKek::new(&AES_128, &kek)?.wrap(&key, &mut wrapped)?;
+    let tag = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key)?).seal_in_place_separate_tag(
+        Nonce::assume_unique_for_key(iv),
+        Aad::from(header.as_bytes()),
+        &mut content,
+    )?;
+    Ok([
+        header,
+        b64(wrapped),
+        b64(&iv),
+        b64(&content),
+        b64(tag.as_ref()),
+    ]
+    .join("."))
+}
