@@ -77,16 +77,16 @@ impl Step for AuthorityStep {
     }
 }
 
-pub(super) struct DockerClientStep {
+pub(in crate::sync) struct DockerClientStep {
     cx: Arc<Context>,
 }
 
 impl DockerClientStep {
-    pub(super) fn new(cx: Arc<Context>) -> Self {
+    pub(in crate::sync) fn new(cx: Arc<Context>) -> Self {
         Self { cx }
     }
 
-    fn issued(&self) -> Result<Issued, Failure> {
+    pub(in crate::sync) fn issued(&self) -> Result<Issued, Failure> {
         let (lifetime, rule) = self
             .cx
             .site

@@ -19,6 +19,7 @@ use super::ResourceId;
 use super::context::Context;
 use super::step::Step;
 
+pub(super) use authority::DockerClientStep;
 pub(super) use certificate::CertificateStep;
 pub(super) use endpoint::EndpointStep;
 pub(super) use issued::Issued;
