@@ -125,6 +125,8 @@ pub enum RenewalReason {
         /// Who should.
         want: String,
     },
+    /// It was asked for, due or not.
+    Forced,
     /// The certificates do not form a valid chain.
     BrokenChain {
         /// Why not.
@@ -167,6 +169,7 @@ impl fmt::Display for RenewalReason {
             Self::IssuerChanged { have, want } => {
                 write!(f, "issuer changed: from {have} to {want}")
             }
+            Self::Forced => f.write_str("forced"),
             Self::BrokenChain { problem } => write!(f, "chain is broken: {problem}"),
         }
     }

@@ -1,6 +1,6 @@
 //! What the steps of a site share: its declaration, its state, and the ways to its servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -101,6 +101,8 @@ pub(super) struct Context {
     pub(super) warnings: Vec<String>,
     /// Held while a daemon is restarted, so that a swarm loses one node at a time.
     pub(super) restarts: tokio::sync::Mutex<()>,
+    /// Stored bundles that are issued anew in this run although they are not due.
+    forced: Mutex<BTreeSet<PathBuf>>,
     guests: BTreeMap<String, Arc<AgentGuest>>,
     agents: BTreeMap<String, Agent>,
     engines: Mutex<BTreeMap<String, Engine>>,
@@ -167,6 +169,7 @@ impl Context {
             issuer_secrets,
             warnings,
             restarts: tokio::sync::Mutex::new(()),
+            forced: Mutex::default(),
             guests,
             agents,
             engines: Mutex::default(),
@@ -174,6 +177,16 @@ impl Context {
             step_cas: Mutex::default(),
             site,
         })
+    }
+
+    /// Has the bundle stored at `path` issued anew once, due or not.
+    pub(super) fn force(&self, path: PathBuf) {
+        self.forced().insert(path);
+    }
+
+    /// The bundles that are still to be issued anew although they are not due.
+    pub(super) fn forced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.forced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A deadline for one look at a server.

@@ -86,6 +86,21 @@ impl Graph {
         }
     }
 
+    /// The part of it that `wanted` names, in the same order.
+    pub(super) fn restricted(&self, wanted: &BTreeSet<&ResourceId>) -> Self {
+        let needs = self
+            .needs
+            .iter()
+            .filter(|(id, _)| wanted.contains(id))
+            .map(|(id, needs)| {
+                let mut needs = needs.clone();
+                needs.retain(|need| wanted.contains(need));
+                (id.clone(), needs)
+            })
+            .collect();
+        Self { needs }
+    }
+
     /// Every resource, each after all that it needs.
     pub fn order(&self) -> impl Iterator<Item = &ResourceId> {
         self.needs.keys()

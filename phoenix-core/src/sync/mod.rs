@@ -15,6 +15,7 @@ mod issuers;
 mod needs;
 mod plan;
 mod record;
+mod renew;
 mod report;
 mod resource;
 mod run;
@@ -30,9 +31,10 @@ pub use event::{Event, EventSink, FORMAT_VERSION, Record};
 pub use failure::{Failure, FailureClass, ProgramEnd};
 pub use graph::{Cycle, Graph};
 pub use plan::{Change, Plan, PlannedAction, PlannedStep, Verb};
+pub use renew::{RenewOptions, UnknownCertificate};
 pub use report::{
     CertificateStatus, Check, NodeStatus, Report, RunOutcome, ServiceStatus, Status, StepOutcome,
     StepReport,
 };
 pub use resource::ResourceId;
-pub use session::{Session, SyncError, SyncOptions};
+pub use session::{RenewError, Session, SyncError, SyncOptions};

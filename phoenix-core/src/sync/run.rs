@@ -3,7 +3,7 @@
 //! Both walks start a resource as soon as everything it needs has ended, and run what does not
 //! depend on each other at the same time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -32,7 +32,10 @@ fn locked<T>(done: &Mutex<T>) -> MutexGuard<'_, T> {
     done.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `work` for every resource after all that it needs.
+/// Runs `work` for every resource after all that it needs, at most [`CONCURRENCY`] at a time.
+///
+/// Each need is looked at once, when it has ended: a site of many resources is walked in time
+/// that grows with its needs, not with their square.
 async fn walk<T, F>(
     graph: &Graph,
     work: impl Fn(ResourceId, Done<T>) -> F,
@@ -41,21 +44,27 @@ where
     T: Clone,
     F: Future<Output = T>,
 {
-    let mut open: IndexMap<&ResourceId, BTreeSet<&ResourceId>> = graph
-        .order()
-        .map(|id| (id, graph.needs(id).collect()))
-        .collect();
+    let mut open: BTreeMap<&ResourceId, usize> = BTreeMap::new();
+    let mut dependants: BTreeMap<&ResourceId, Vec<&ResourceId>> = BTreeMap::new();
+    let mut ready: VecDeque<&ResourceId> = VecDeque::new();
+    for id in graph.order() {
+        let mut count = 0;
+        for need in graph.needs(id) {
+            dependants.entry(need).or_default().push(id);
+            count += 1;
+        }
+        if count == 0 {
+            ready.push_back(id);
+        } else {
+            open.insert(id, count);
+        }
+    }
     let done: Done<T> = Arc::default();
     let mut running = FuturesUnordered::new();
     loop {
-        let ready: Vec<&ResourceId> = open
-            .iter()
-            .filter(|(_, needs)| needs.is_empty())
-            .map(|(id, _)| *id)
-            .take(CONCURRENCY.saturating_sub(running.len()))
-            .collect();
-        for id in ready {
-            open.shift_remove(id);
+        while running.len() < CONCURRENCY
+            && let Some(id) = ready.pop_front()
+        {
             let started = work(id.clone(), Arc::clone(&done));
             running.push(async move { (id, started.await) });
         }
@@ -63,8 +72,13 @@ where
             break;
         };
         locked(&done).insert(id.clone(), result);
-        for needs in open.values_mut() {
-            needs.remove(id);
+        for dependant in dependants.remove(id).unwrap_or_default() {
+            if let Some(count) = open.get_mut(dependant) {
+                *count -= 1;
+                if *count == 0 {
+                    ready.push_back(dependant);
+                }
+            }
         }
     }
     let done = locked(&done);
@@ -319,7 +333,8 @@ fn list(changes: &[Change]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use async_trait::async_trait;
     use proptest::prelude::*;
@@ -422,6 +437,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_wide_graph_is_walked_whole_and_bounded() {
+        let graph = Graph::new((0..2_000_usize).map(|n| {
+            let needs = if n == 0 {
+                BTreeSet::new()
+            } else {
+                BTreeSet::from([node(0), node(n.saturating_sub(1_usize + n % 2))])
+            };
+            (node(n), needs)
+        }))
+        .expect("no cycle");
+        let running = AtomicUsize::new(0);
+        let most = AtomicUsize::new(0);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("runtime");
+        let results = runtime.block_on(walk(&graph, |id, done: Done<()>| {
+            let missing = graph
+                .needs(&id)
+                .filter(|need| !locked(&done).contains_key(*need))
+                .count();
+            let (running, most) = (&running, &most);
+            async move {
+                assert_eq!(missing, 0, "{id} began before all it needs had ended");
+                let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+                most.fetch_max(now, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+                running.fetch_sub(1, Ordering::SeqCst);
+            }
+        }));
+        assert!(results.keys().eq(graph.order()));
+        let most = most.into_inner();
+        assert!((2..=CONCURRENCY).contains(&most), "{most} at a time");
     }
 
     #[test]

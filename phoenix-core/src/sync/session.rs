@@ -10,6 +10,7 @@ use super::context::{Context, Inputs, OpenError};
 use super::explain;
 use super::needs;
 use super::record::Recorder;
+use super::renew::{self, RenewOptions, Scope, UnknownCertificate};
 use super::run::{self, Observed, Steps};
 use super::state::LockError;
 use super::steps;
@@ -51,6 +52,18 @@ pub enum SyncError {
     /// The state directory cannot be used.
     #[error("the state directory cannot be used")]
     State(#[source] std::io::Error),
+}
+
+/// Why a renewal could not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenewError {
+    /// A certificate was named that the site does not have.
+    #[error(transparent)]
+    Unknown(#[from] UnknownCertificate),
+    /// As for any sync.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
 }
 
 /// A site, opened. Nothing has been contacted yet.
@@ -98,12 +111,8 @@ impl Session {
     /// Observes the site and says what a sync would do. No write request is sent and nothing is
     /// written, here or there.
     pub async fn plan(&self, options: &SyncOptions, sink: Arc<dyn EventSink>) -> Plan {
-        let recorder = Recorder::new(sink, None);
-        self.started(&recorder, true);
         let (graph, steps) = self.prepare(options);
-        let plan = self.observe(&graph, &steps).await;
-        recorder.emit(Event::Planned { plan: plan.clone() });
-        plan
+        self.dry_run(&graph, &steps, sink).await
     }
 
     /// Makes the site as declared.
@@ -115,6 +124,72 @@ impl Session {
     pub async fn sync(
         &self,
         options: &SyncOptions,
+        sink: Arc<dyn EventSink>,
+    ) -> Result<Report, SyncError> {
+        let (graph, steps) = self.prepare(options);
+        self.apply(&graph, &steps, None, sink).await
+    }
+
+    /// Observes what a renewal would look at and says what it would do, as [`Session::plan`].
+    ///
+    /// # Errors
+    /// When a certificate is named that the site does not have.
+    pub async fn plan_renewal(
+        &self,
+        options: &RenewOptions,
+        sink: Arc<dyn EventSink>,
+    ) -> Result<Plan, UnknownCertificate> {
+        let scope = self.scope(options)?;
+        Ok(self.dry_run(&scope.graph, &scope.steps, sink).await)
+    }
+
+    /// Renews certificates that are due and brings them where they are used: a sync restricted
+    /// to certificates, the secrets made from them, and the stacks that use those. What they
+    /// need is checked, and never changed.
+    ///
+    /// Dropping the future stops it between two requests; another renewal then goes on from
+    /// there.
+    ///
+    /// # Errors
+    /// [`RenewError`] when it could not begin. That steps failed is said by the [`Report`].
+    pub async fn renew(
+        &self,
+        options: &RenewOptions,
+        sink: Arc<dyn EventSink>,
+    ) -> Result<Report, RenewError> {
+        let scope = self.scope(options)?;
+        let report = self.apply(&scope.graph, &scope.steps, Some(&scope), sink);
+        Ok(report.await?)
+    }
+
+    /// The first moment at which any certificate of the site is due, from what is stored alone;
+    /// `None` when it has none.
+    #[must_use]
+    pub fn next_due(&self) -> Option<OffsetDateTime> {
+        renew::next_due(&self.context, OffsetDateTime::now_utc())
+    }
+
+    fn scope(&self, options: &RenewOptions) -> Result<Scope, UnknownCertificate> {
+        // `open` has refused cycles.
+        let whole = self
+            .graph(&SyncOptions::default())
+            .unwrap_or_else(|_| Graph::empty());
+        renew::scope(&self.context, &whole, options)
+    }
+
+    async fn dry_run(&self, graph: &Graph, steps: &Steps, sink: Arc<dyn EventSink>) -> Plan {
+        let recorder = Recorder::new(sink, None);
+        self.started(&recorder, true);
+        let plan = self.observe(graph, steps).await;
+        recorder.emit(Event::Planned { plan: plan.clone() });
+        plan
+    }
+
+    async fn apply(
+        &self,
+        graph: &Graph,
+        steps: &Steps,
+        renewal: Option<&Scope>,
         sink: Arc<dyn EventSink>,
     ) -> Result<Report, SyncError> {
         let state = &self.context.state;
@@ -133,10 +208,22 @@ impl Session {
         let recorder = Arc::new(Recorder::new(sink, Some(journal)));
         self.started(&recorder, false);
 
-        let (graph, steps) = self.prepare(options);
-        let plan = self.observe(&graph, &steps).await;
+        let plan = self.observe(graph, steps).await;
         recorder.emit(Event::Planned { plan: plan.clone() });
-        let reports = run::apply(&graph, &steps, &plan.steps, &recorder).await;
+        if let Some(scope) = renewal {
+            scope
+                .begin(&self.context, &plan.steps)
+                .map_err(SyncError::State)?;
+        }
+        let reports = run::apply(graph, steps, &plan.steps, &recorder).await;
+        if let Some(scope) = renewal {
+            let well = reports
+                .iter()
+                .filter(|report| report.failure.is_none())
+                .filter(|report| !matches!(report.outcome, StepOutcome::Skipped { .. }))
+                .map(|report| &report.step);
+            scope.end(&self.context, well).map_err(SyncError::State)?;
+        }
         let checks = verify::checks(&self.context, &reports, &recorder.milestones());
         let changed = reports
             .iter()

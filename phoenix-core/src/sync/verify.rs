@@ -1,5 +1,7 @@
 //! What is verified at the end of a sync, each claim with its evidence.
 
+use std::collections::BTreeMap;
+
 use super::context::Context;
 use super::plan::counted;
 use super::record::Milestone;
@@ -11,15 +13,19 @@ use crate::site::{SecretSource, Site};
 pub(super) fn checks(cx: &Context, steps: &[StepReport], milestones: &[Milestone]) -> Vec<Check> {
     let site = &cx.site;
     let mut checks = Vec::new();
-    checks.extend(order(site, milestones));
+    let by_id: BTreeMap<&ResourceId, &StepReport> =
+        steps.iter().map(|step| (&step.step, step)).collect();
+    if by_id.contains_key(&ResourceId::Nodes) {
+        checks.extend(order(site, milestones));
+    }
     for (name, certificate) in &site.certificates {
         let names: Vec<String> = certificate
             .sans
             .iter()
             .map(SubjectAltName::to_string)
             .collect();
-        let mut check = of_step(
-            steps,
+        let check = of_step(
+            &by_id,
             &ResourceId::Certificate(name.clone()),
             format!(
                 "{} certificate {name} ({}) is valid and in place",
@@ -27,6 +33,7 @@ pub(super) fn checks(cx: &Context, steps: &[StepReport], milestones: &[Milestone
                 names.join(", ")
             ),
         );
+        let Some(mut check) = check else { continue };
         let secrets: Vec<&str> = site
             .secrets
             .iter()
@@ -43,22 +50,22 @@ pub(super) fn checks(cx: &Context, steps: &[StepReport], milestones: &[Milestone
         checks.push(check);
     }
     for name in site.secrets.keys() {
-        checks.push(of_step(
-            steps,
+        checks.extend(of_step(
+            &by_id,
             &ResourceId::Secret(name.clone()),
             format!("secret {name} is present"),
         ));
     }
     if site.portainer.is_some() {
-        checks.push(of_step(
-            steps,
+        checks.extend(of_step(
+            &by_id,
             &ResourceId::Portainer,
             "Portainer answers and has its admin".to_owned(),
         ));
     }
     for name in site.stacks.keys() {
-        checks.push(of_step(
-            steps,
+        checks.extend(of_step(
+            &by_id,
             &ResourceId::Stack(name.clone()),
             format!("stack {name} has converged"),
         ));
@@ -66,29 +73,33 @@ pub(super) fn checks(cx: &Context, steps: &[StepReport], milestones: &[Milestone
     checks
 }
 
-fn of_step(steps: &[StepReport], id: &ResourceId, statement: String) -> Check {
-    let step = steps.iter().find(|step| step.step == *id);
-    let (holds, evidence) = match step.map(|step| (&step.outcome, step)) {
-        Some((StepOutcome::Unchanged | StepOutcome::Changed, step)) => {
+/// The claim that the step of `id` stands for; `None` when it was no part of the run.
+fn of_step(
+    steps: &BTreeMap<&ResourceId, &StepReport>,
+    id: &ResourceId,
+    statement: String,
+) -> Option<Check> {
+    let step = steps.get(id)?;
+    let (holds, evidence) = match &step.outcome {
+        StepOutcome::Unchanged | StepOutcome::Changed => {
             (true, step.evidence.clone().unwrap_or_default())
         }
-        Some((StepOutcome::Skipped { because_of }, _)) => {
+        StepOutcome::Skipped { because_of } => {
             (false, format!("not begun because {because_of} failed"))
         }
-        Some((StepOutcome::Failed, step)) => (
+        StepOutcome::Failed => (
             false,
             step.failure
                 .as_ref()
                 .map(|failure| failure.message.clone())
                 .unwrap_or_default(),
         ),
-        None => (false, "not part of this run".to_owned()),
     };
-    Check {
+    Some(Check {
         statement,
         holds,
         evidence,
-    }
+    })
 }
 
 /// That the swarm was active and every node ready before the first renewal and the first

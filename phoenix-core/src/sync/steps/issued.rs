@@ -38,7 +38,9 @@ impl Stored {
         self.reasons.iter().all(|reason| {
             matches!(
                 reason,
-                RenewalReason::Expiring { .. } | RenewalReason::Outlives { .. }
+                RenewalReason::Expiring { .. }
+                    | RenewalReason::Outlives { .. }
+                    | RenewalReason::Forced
             )
         })
     }
@@ -59,13 +61,16 @@ impl Issued {
                 reasons: vec![RenewalReason::Missing],
             });
         };
-        let reasons = renewal_reasons(
+        let mut reasons = renewal_reasons(
             loaded.as_ref().map(Option::as_ref),
             &self.request,
             self.rule,
             issuer.identity(),
             OffsetDateTime::now_utc(),
         );
+        if cx.forced().contains(&self.path) {
+            reasons.push(RenewalReason::Forced);
+        }
         Ok(Stored {
             bundle: loaded.ok().flatten(),
             reasons,
@@ -160,6 +165,7 @@ impl Issued {
         bundle
             .save(&self.path)
             .map_err(|error| local(format!("{} cannot be stored", self.what), &error))?;
+        cx.forced().remove(&self.path);
         Ok(bundle)
     }
 }
