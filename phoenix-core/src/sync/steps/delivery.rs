@@ -531,3 +531,17 @@ fn owned<'a>(attributes: &'a str, path: &str) -> Option<(&'a str, &'a str, u32)>
         Some((owner, group, u32::from_str_radix(mode, 8).ok()?))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owner_and_mode_are_found_by_the_whole_path() {
+        let printed = "0 0 644 /etc/a\n0 4711 4750 /etc/a b\nstat: nothing\n";
+        assert_eq!(owned(printed, "/etc/a"), Some(("0", "0", 0o644)));
+        assert_eq!(owned(printed, "/etc/a b"), Some(("0", "4711", 0o4750)));
+        assert_eq!(owned(printed, "/etc"), None);
+        assert_eq!(owned("0 0 9 /etc", "/etc"), None);
+    }
+}

@@ -91,10 +91,14 @@ impl Expected {
         let deadline = Deadline::after(self.check.timeout);
         let mut pause = FIRST_PAUSE;
         loop {
-            let seen = self.look(cx, guest, deadline).await?;
-            if seen.is_none() || deadline.pause(pause).await.is_err() {
+            let last = deadline.is_over();
+            // The last look, too, has the time that one takes.
+            let seen = self.look(cx, guest, Deadline::after(LOOK)).await?;
+            if seen.is_none() || last {
                 return Ok(seen);
             }
+            // Where less is left, the rest of the time is slept.
+            let _ = deadline.pause(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -138,8 +142,11 @@ impl Expected {
             .await
             .map_err(|error| {
                 let what = format!("looking at {} from inside {guest}", self.address());
-                explain::not_run(guest, &what, &argv, &error)
-                    .hint(format!("this check needs openssl in {guest}"))
+                let failure = explain::not_run(guest, &what, &argv, &error);
+                match failure.hint {
+                    Some(_) => failure,
+                    None => failure.hint(format!("this check needs openssl in {guest}")),
+                }
             })?;
         // Whether openssl trusts the chain, and what became of the connection afterwards, does
         // not matter.
