@@ -796,7 +796,7 @@ async fn drift_is_named_and_repaired(site: &mut Site) {
     let client = &pending["certificate/backup-client"];
     assert_eq!(
         client[0],
-        "deliver drphoenix:/etc/backup/tls/client.pem (its content differs)"
+        "deliver drphoenix:/etc/backup/tls/client.pem (unreadable: no PEM certificate)"
     );
     assert!(client[1].starts_with("reload "), "{client:?}");
     assert!(pending["node/portainer"][0].contains("data"), "{pending:?}");

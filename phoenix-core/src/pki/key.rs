@@ -103,6 +103,25 @@ impl PrivateKey {
         self.pair.der_bytes()
     }
 
+    /// Its kind, when [`KeyType`] knows it.
+    pub(super) fn key_type(&self) -> Option<KeyType> {
+        let algorithm = self.pair.algorithm();
+        if algorithm == &rcgen::PKCS_ECDSA_P256_SHA256 {
+            Some(KeyType::EcdsaP256)
+        } else if algorithm == &rcgen::PKCS_ECDSA_P384_SHA384 {
+            Some(KeyType::EcdsaP384)
+        } else if algorithm == &rcgen::PKCS_ED25519 {
+            Some(KeyType::Ed25519)
+        } else {
+            // The length of an RSAPublicKey with the usual exponent.
+            match self.public_key().len() {
+                270 => Some(KeyType::Rsa2048),
+                526 => Some(KeyType::Rsa4096),
+                _ => None,
+            }
+        }
+    }
+
     /// The pair, to sign with.
     pub(super) fn pair(&self) -> &KeyPair {
         &self.pair
@@ -142,6 +161,7 @@ mod tests {
             let again = PrivateKey::from_pem(key.to_pem().expose()).expect("read");
             assert_eq!(key.public_key(), again.public_key());
             assert_eq!(key.to_der(), again.to_der());
+            assert_eq!(again.key_type(), Some(key_type));
             // SEQUENCE (of under 256 octets), then INTEGER 0: version 1.
             let der = key.to_der();
             let version = der
@@ -151,6 +171,12 @@ mod tests {
                 .expect("a version");
             assert_eq!(version[2], 0, "{key_type}");
         }
+    }
+
+    #[test]
+    fn the_size_of_an_rsa_key_is_told() {
+        let key = PrivateKey::generate(KeyType::Rsa2048).expect("generated");
+        assert_eq!(key.key_type(), Some(KeyType::Rsa2048));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! * [`InventoryEntry`]: what the embedded CA knows of what it issued; [`Crl`]: what it revoked
 //! * [`CertificateFile`]: certificates of any origin, taken apart, and what they are good for
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
+//! * [`delivered_differences`]: how a delivered file differs from what it should hold
 //! * [`TlsIdentity`], [`root_store`], [`client_config`], [`server_config`]: TLS with all that
 //! * [`peer_chain`]: what a TLS server presents, without trusting it
 //!
@@ -17,6 +18,7 @@
 
 mod acme;
 mod bundle;
+mod delivered;
 mod embedded;
 mod inspect;
 mod inventory;
@@ -40,6 +42,7 @@ pub use acme::{
     ResponderError, TxtRecord,
 };
 pub use bundle::{Bundle, BundleError, CheckError};
+pub use delivered::{DeliveredDifference, delivered_differences};
 pub use embedded::{CaError, CaParameters, EmbeddedCa, Intermediate};
 pub use inspect::{
     CertificateFile, HeldKey, HeldName, InspectedCertificate, Purpose, VerdictError,

@@ -291,7 +291,7 @@ fn time_reason(
 }
 
 /// An error's message with those of its sources.
-fn chain_of_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn chain_of_causes(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -30,6 +30,26 @@ pub(super) struct State {
 pub(super) struct Unfinished {
     /// How the last attempt ended, in words.
     pub(super) last: String,
+    /// Whether the delivered certificate is served.
+    #[serde(default)]
+    pub(super) served: Served,
+}
+
+/// What is known of the certificate that a guest serves, while a delivery is unfinished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Served {
+    /// Nothing: the reload is still due.
+    #[default]
+    Unknown,
+    /// The reload succeeded, or none was due, and another certificate was served.
+    Not,
+}
+
+impl Served {
+    pub(super) fn is_unknown(self) -> bool {
+        self == Self::Unknown
+    }
 }
 
 /// What was delivered to a guest last: owner and mode cannot be read back without running a
@@ -150,11 +170,14 @@ impl State {
         read_json(&self.unfinished_path(what))
     }
 
-    pub(super) fn set_unfinished(&self, what: &str, last: impl Into<String>) -> io::Result<()> {
-        write_json(
-            &self.unfinished_path(what),
-            &Unfinished { last: last.into() },
-        )
+    pub(super) fn set_unfinished(
+        &self,
+        what: &str,
+        last: impl Into<String>,
+        served: Served,
+    ) -> io::Result<()> {
+        let last = last.into();
+        write_json(&self.unfinished_path(what), &Unfinished { last, served })
     }
 
     pub(super) fn clear_unfinished(&self, what: &str) -> io::Result<()> {
@@ -296,10 +319,11 @@ mod tests {
         let (_directory, state) = state();
         assert!(state.unfinished("web@a").expect("read").is_none());
         state
-            .set_unfinished("web@a", "exited with code 3")
+            .set_unfinished("web@a", "exited with code 3", Served::Not)
             .expect("set");
         let unfinished = state.unfinished("web@a").expect("read").expect("there");
         assert_eq!(unfinished.last, "exited with code 3");
+        assert_eq!(unfinished.served, Served::Not);
         state.clear_unfinished("web@a").expect("clear");
         state.clear_unfinished("web@a").expect("clear again");
         assert!(state.unfinished("web@a").expect("read").is_none());

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 
 use super::delivery::{Target, WantedFile, part};
 use super::issued::Issued;
-use crate::pki::{Bundle, CertificateRequest};
+use super::served::Expected;
+use crate::pki::{Bundle, CertificateRequest, ObservedCertificate};
 use crate::site::CertificateDeclaration;
 use crate::sync::context::Context;
 use crate::sync::plan::counted;
@@ -50,12 +51,13 @@ impl CertificateStep {
 
     /// The deliveries of `bundle`.
     fn targets(&self, bundle: &Bundle) -> Vec<Target> {
-        self.deliveries(|wanted| part(bundle, wanted))
+        self.deliveries(|wanted| part(bundle, wanted), Some(bundle.leaf()))
     }
 
     fn deliveries(
         &self,
         content: impl Fn(crate::site::CertificatePart) -> crate::ground::SecretBytes,
+        leaf: Option<&ObservedCertificate>,
     ) -> Vec<Target> {
         self.declared()
             .deliveries
@@ -78,12 +80,21 @@ impl CertificateStep {
                     .collect(),
                 reload: delivery.reload.clone(),
                 verb: Verb::Reload,
+                rollback: delivery.rollback,
+                check: delivery
+                    .check
+                    .as_ref()
+                    .zip(leaf)
+                    .map(|(check, leaf)| Expected {
+                        check: check.clone(),
+                        leaf: leaf.clone(),
+                    }),
             })
             .collect()
     }
 
     fn deliveries_unobserved(&self) -> Vec<Change> {
-        self.deliveries(|_| crate::ground::SecretBytes::new(Vec::new()))
+        self.deliveries(|_| crate::ground::SecretBytes::new(Vec::new()), None)
             .iter()
             .flat_map(|target| target.unobserved("the certificate is issued"))
             .collect()
@@ -114,6 +125,13 @@ impl CertificateStep {
                 guests.join(", ")
             ));
         }
+        let served: Vec<String> = targets
+            .iter()
+            .filter_map(|target| target.check.as_ref().map(Expected::address))
+            .collect();
+        if !served.is_empty() {
+            evidence.push_str(&format!(", served at {}", served.join(", ")));
+        }
         Ok((changes, evidence))
     }
 }
@@ -133,11 +151,13 @@ impl Step for CertificateStep {
         let targets = self.targets(&bundle);
         // Each guest on its own: one that fails does not keep the others from being served.
         let delivered = join_all(targets.iter().map(|target| async {
-            target.place(&self.cx, progress).await?;
+            let previous = target.place(&self.cx, progress).await?;
             issued
                 .delivered(&self.cx, progress, &bundle, &target.place_name())
                 .await;
-            target.reload(&self.cx, progress).await
+            target
+                .put_to_use_or_back(&self.cx, progress, previous)
+                .await
         }))
         .await;
         let mut failures = delivered.into_iter().filter_map(Result::err);

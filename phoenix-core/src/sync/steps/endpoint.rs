@@ -15,6 +15,7 @@ use crate::pki::{Bundle, CertificateRequest, KeyType, Profile, SubjectAltName};
 use crate::site::{Command, DaemonSettings, DockerAddress, DockerEndpoint, DockerTls};
 use crate::sync::context::Context;
 use crate::sync::session::local;
+use crate::sync::state::Served;
 use crate::sync::step::{Observation, Progress, Step, View};
 use crate::sync::{Change, Failure, FailureClass, ResourceId, Verb, explain};
 
@@ -204,6 +205,8 @@ impl EndpointStep {
             files,
             reload: Some(settings.restart.clone()),
             verb: Verb::Restart,
+            rollback: false,
+            check: None,
         }
     }
 
@@ -333,7 +336,11 @@ impl EndpointStep {
             // here on a restart is due.
             self.cx
                 .state
-                .set_unfinished(&wanted.target.key, "the files were being delivered")
+                .set_unfinished(
+                    &wanted.target.key,
+                    "the files were being delivered",
+                    Served::Unknown,
+                )
                 .map_err(|error| local("what is unfinished", &error))?;
             self.validate(&wanted, settings, progress).await?;
             wanted.target.place(&self.cx, progress).await?;
@@ -353,7 +360,7 @@ impl EndpointStep {
         } else {
             None
         };
-        wanted.target.reload(&self.cx, progress).await?;
+        wanted.target.put_to_use(&self.cx, progress).await?;
         progress.say("waiting for the daemon to answer");
         let engine = self.cx.engine(&self.name)?;
         engine

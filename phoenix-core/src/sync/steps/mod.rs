@@ -10,6 +10,7 @@ mod network;
 mod portainer;
 mod retired;
 mod secret;
+mod served;
 mod stack;
 mod swarm;
 
