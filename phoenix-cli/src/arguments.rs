@@ -93,6 +93,13 @@ pub(crate) enum Command {
     /// Show what a sync would do, and change nothing
     #[command(after_help = exit::HELP)]
     Plan(PlanArguments),
+    /// Renew the certificates that are due, and bring them where they are used
+    ///
+    /// A sync restricted to certificates: those that are due are issued and delivered, the
+    /// secrets made from them and the stacks that use these secrets follow. What they need is
+    /// checked and never changed. Says nothing when nothing is due and stdout is no terminal.
+    #[command(after_help = exit::HELP)]
+    Renew(Renew),
     /// Run a program in a guest, and end as it ended
     #[command(after_help = exit::HELP)]
     Exec(Exec),
@@ -154,6 +161,30 @@ pub(crate) struct PlanArguments {
     /// Exit with 3 when changes are pending
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
+}
+
+/// Arguments of `renew`.
+#[derive(Debug, Args)]
+pub(crate) struct Renew {
+    /// Only these: declared names, docker/GUEST for a daemon's, docker-client for Phoenix's own
+    #[arg(value_name = "NAME", conflicts_with_all = ["watch", "print_systemd"])]
+    pub(crate) names: Vec<String>,
+
+    /// Issue them anew though they are not due
+    #[arg(long, conflicts_with_all = ["watch", "print_systemd"])]
+    pub(crate) force: bool,
+
+    /// Show what would be done, and change nothing
+    #[arg(long, conflicts_with_all = ["watch", "print_systemd"])]
+    pub(crate) dry_run: bool,
+
+    /// Stay, and renew whenever a certificate becomes due, until SIGTERM or SIGINT
+    #[arg(long, conflicts_with = "print_systemd")]
+    pub(crate) watch: bool,
+
+    /// Print a systemd service and timer that renew every hour
+    #[arg(long)]
+    pub(crate) print_systemd: bool,
 }
 
 /// Arguments of `exec`.

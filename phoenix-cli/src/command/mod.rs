@@ -4,6 +4,7 @@
 mod cert;
 mod check;
 mod exec;
+mod renew;
 mod status;
 mod sync;
 
@@ -50,6 +51,7 @@ pub(crate) fn run(arguments: &Arguments, printer: &Arc<Printer>) -> Result {
             plan.reset_portainer,
             plan.detailed_exitcode,
         ),
+        Command::Renew(renew) => renew::renew(global, printer, renew),
         Command::Exec(exec) => exec::exec(global, printer, exec),
         Command::Status => status::status(global, printer),
         Command::Check => check::check(global, printer),

@@ -58,7 +58,7 @@ pub(super) fn plan(
     }
 }
 
-fn could_not_begin(error: &SyncError) -> CommandError {
+pub(super) fn could_not_begin(error: &SyncError) -> CommandError {
     match error {
         SyncError::Locked { .. } => CommandError::from_error(Exit::Locked, error)
             .hint("wait until it has ended; `phoenix plan` can be run meanwhile"),

@@ -25,6 +25,7 @@ mod status;
 mod step;
 mod steps;
 mod verify;
+mod watch;
 
 pub use context::{Inputs, OpenError};
 pub use event::{Event, EventSink, FORMAT_VERSION, Record};
@@ -38,3 +39,4 @@ pub use report::{
 };
 pub use resource::ResourceId;
 pub use session::{RenewError, Session, SyncError, SyncOptions};
+pub use watch::Watch;

@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use super::context::Context;
 use super::run::Steps;
 use super::session::local;
+use super::state::Served;
 use super::step::{Observation, Progress, Step, View};
 use super::steps::{self, CertificateStep, DockerClientStep, EndpointStep, Issued};
 use super::{Change, Failure, FailureClass, Graph, PlannedAction, PlannedStep, ResourceId};
@@ -222,8 +223,11 @@ impl Scope {
                 (&step.step, &step.action)
                 && self.stacks.contains(name)
             {
-                cx.state
-                    .set_unfinished(&key(name), "a certificate that it uses was being renewed")?;
+                cx.state.set_unfinished(
+                    &key(name),
+                    "a certificate that it uses was being renewed",
+                    Served::Unknown,
+                )?;
             }
         }
         Ok(())
