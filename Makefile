@@ -3,8 +3,12 @@ CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 LAB := $(BIN)/phoenix-lab
 PHOENIX := $(BIN)/phoenix --config lab/phoenix.yaml
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+# The fuzzer's instrumentation is behind flags that a stable compiler hides.
+FUZZ := RUSTC_BOOTSTRAP=1 $(CARGO) fuzz
 
-.PHONY: help demo lab lab-down test check bench bench-converge tools programs
+.PHONY: help demo lab lab-down test check fuzz bench bench-converge tools fuzz-tools programs
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -38,6 +42,16 @@ check: tools ## Check format, lints and documentation, without running anything
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 
+# Inputs that break a parser are left in cases/, where the tests replay them: fix, keep, commit.
+fuzz: fuzz-tools ## Feed every parser with made-up input for FUZZ_SECONDS (60) each
+	@cd tests/fuzz && $(FUZZ) build -s none && status=0; \
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p corpus/$$target cases/$$target; \
+		$(FUZZ) run -s none $$target corpus/$$target cases/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 \
+			-artifact_prefix=cases/$$target/ || status=1; \
+	done; exit $$status
+
 bench: tools ## Measure certificates, site files and plans
 	$(CARGO) bench -p phoenix-benches
 
@@ -50,9 +64,19 @@ programs: tools
 # Cargo needs a C compiler and a linker before the lab can install anything.
 tools:
 	@command -v cc >/dev/null && test -e /usr/include/stdio.h && exit 0; \
-	install='apt-get install -y --no-install-recommends gcc libc6-dev'; \
+	$(call install,gcc libc6-dev)
+
+# libFuzzer is compiled from C++.
+fuzz-tools: tools
+	@command -v c++ >/dev/null && exit 0; $(call install,g++)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+
+# Installs Debian's packages $(1), or says how.
+define install
+install='apt-get install -y --no-install-recommends $(1)'; \
 	if [ "$$(id -u)" != 0 ]; then \
 		echo "packages are missing; run: sudo apt-get update && sudo $$install" >&2; exit 2; \
 	fi; \
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1; \
 	apt-get update -q && $$install
+endef

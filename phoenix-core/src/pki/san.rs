@@ -341,6 +341,16 @@ fn uri(text: &str) -> Result<String, SanError> {
             character,
         });
     }
+    // A URL parser passes these over (RFC 3986 section 2.1 has none), and readers differ on them.
+    let well_escaped = text.split('%').skip(1).all(|after| {
+        let digits = after.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    if !well_escaped {
+        return Err(refuse(
+            "a percent-escape in it is not `%` and two hexadecimal digits",
+        ));
+    }
     let parsed = url::Url::parse(text).map_err(|_| refuse("it does not parse"))?;
     // RFC 5280 section 4.2.1.6: a URI with an authority names a host in it.
     if parsed.host_str().is_none_or(str::is_empty) {
@@ -437,6 +447,14 @@ fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Whether URLs have a last label like this for a number: decimal, or hexadecimal after `0x`.
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
 /// `name` in lower-case A-labels. `text` is what an error quotes.
 fn dns_name(name: &str, text: &str) -> Result<String, SanError> {
     let owned = || text.to_owned();
@@ -485,11 +503,7 @@ fn dns_name(name: &str, text: &str) -> Result<String, SanError> {
         });
     }
     // No top-level domain is a number (RFC 3696), and clients take such a name for an address.
-    if name
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
-    {
+    if name.rsplit('.').next().is_some_and(is_number) {
         return Err(SanError::NotAnAddress { text: owned() });
     }
     let has_a_label = name.split('.').any(|label| label.starts_with("xn--"));

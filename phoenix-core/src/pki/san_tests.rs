@@ -24,6 +24,8 @@ fn the_kind_follows_from_the_text() {
         ("*.lan", dns("*.lan")),
         ("a--b.1x", dns("a--b.1x")),
         ("3com.example", dns("3com.example")),
+        ("0x10.lan", dns("0x10.lan")),
+        ("lan.0xg", dns("lan.0xg")),
         ("bücher.example", dns("xn--bcher-kva.example")),
         ("*.BÜCHER.example", dns("*.xn--bcher-kva.example")),
         ("xn--bcher-kva.example", dns("xn--bcher-kva.example")),
@@ -39,6 +41,10 @@ fn the_kind_follows_from_the_text() {
         (
             "spiffe://site.lan/ns/x",
             SubjectAltName::Uri("spiffe://site.lan/ns/x".into()),
+        ),
+        (
+            "https://site.lan/a%20b?%C3%bc",
+            SubjectAltName::Uri("https://site.lan/a%20b?%C3%bc".into()),
         ),
         (
             "https://Site.lan:8443",
@@ -101,6 +107,13 @@ fn what_is_no_name_is_refused_with_the_reason_and_what_was_meant() {
         ("fd00::1::2", "looks like an IP", None),
         ("host.7", "looks like an IP", None),
         ("*.10.0.0.1", "looks like an IP", None),
+        // URLs and many resolvers take such a last label for a number, and all of it for an
+        // IPv4 address.
+        ("0x7f000001", "looks like an IP", None),
+        ("0x", "looks like an IP", None),
+        ("host.0x1F", "looks like an IP", None),
+        ("*.lan.0X7f", "looks like an IP", None),
+        ("a@lan.0x1", "looks like an IP", None),
         ("host:name", "`:`", None),
         ("urn:uuid:x", "`:`", None),
         ("a.lan.", "dot", Some("a.lan")),
@@ -136,6 +149,10 @@ fn what_is_no_name_is_refused_with_the_reason_and_what_was_meant() {
         ("https://u:p@x.lan", "password", None),
         ("https://b\u{fc}cher.example", "percent-encoded", None),
         ("https://*.lan/", "`*`", None),
+        ("http://a/%zz", "percent-escape", None),
+        ("http://a/%2", "percent-escape", None),
+        ("http://a/?q=%", "percent-escape", None),
+        ("http://a/#%%41", "percent-escape", None),
     ] {
         let error = refused(text);
         assert!(
@@ -233,7 +250,7 @@ fn name() -> impl Strategy<Value = SubjectAltName> {
         any::<IpAddr>().prop_map(SubjectAltName::Ip),
         "[a-zA-Z0-9+_-]{1,8}(\\.[a-z]{1,5})?@[a-z]{1,8}\\.[a-z]{2,5}"
             .prop_map(SubjectAltName::Email),
-        "[a-z]{3,6}://[a-z]{1,8}(\\.[a-z]{1,4})?(:8[0-9]{1,3})?(/[a-zA-Z0-9%]{0,5}){0,3}"
+        "[a-z]{3,6}://[a-z]{1,8}(\\.[a-z]{1,4})?(:8[0-9]{1,3})?(/([a-zA-Z0-9]|%[0-9a-fA-F]{2}){0,5}){0,3}"
             .prop_filter("not a URL", |text| url::Url::parse(text)
                 .is_ok_and(|url| url.has_host()))
             .prop_map(SubjectAltName::Uri),
