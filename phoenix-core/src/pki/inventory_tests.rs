@@ -252,7 +252,7 @@ fn what_cannot_be_recorded_is_not_issued() {
     assert!(matches!(error, IssueError::Unrecorded(_)), "{error:?}");
     fs::remove_dir(directory.join(INVENTORY)).expect("removed");
 
-    fs::write(directory.join(INVENTORY), "nonsense\n").expect("written");
+    fs::write(directory.join(REVOKED), "nonsense\n").expect("written");
     let error = EmbeddedCa::observe(&directory).expect_err("refused");
     assert!(matches!(error, CaError::Inventory(_)), "{error:?}");
 }
@@ -306,7 +306,9 @@ fn child_that_issues_until_it_is_killed() {
                         .issue_at(&request(), OffsetDateTime::now_utc())
                         .expect("issued");
                     // One write for a line: standard output is line-buffered.
-                    println!("serial {}", bundle.leaf().serial);
+                    if writeln!(io::stdout(), "serial {}", bundle.leaf().serial).is_err() {
+                        break;
+                    }
                 }
             })
         })

@@ -175,6 +175,40 @@ fn a_list_refuses_what_was_revoked_and_nothing_else() {
 }
 
 #[test]
+fn each_intermediate_tells_of_what_it_issued() {
+    let parent = tempfile::tempdir().expect("directory");
+    let ca = open(parent.path(), KeyType::default());
+    let (old, old_serial) = issue(&ca);
+    let ca = EmbeddedCa::rotate_at(ca.directory(), None, NOW).expect("rotated");
+    assert_eq!(
+        ca.crls(NOW, WEEK).expect("signed").len(),
+        1,
+        "the new one issued nothing"
+    );
+    let (new, new_serial) = issue(&ca);
+    ca.revoke(&old_serial, RevocationReason::Superseded, NOW)
+        .expect("revoked");
+    let crls = ca.crls(NOW, WEEK).expect("signed");
+    assert_eq!(crls.len(), 2);
+    assert_eq!(
+        crls.iter().map(|crl| crl.number).collect::<Vec<_>>(),
+        [2, 1]
+    );
+    assert_eq!(
+        verdict(&old, &crls[0], NOW),
+        Err(webpki::Error::CertRevoked)
+    );
+    assert_eq!(verdict(&new, &crls[1], NOW), Ok(()));
+    ca.revoke(&new_serial, RevocationReason::Superseded, NOW)
+        .expect("revoked");
+    let crls = ca.crls(NOW, WEEK).expect("signed");
+    assert_eq!(
+        verdict(&new, &crls[1], NOW),
+        Err(webpki::Error::CertRevoked)
+    );
+}
+
+#[test]
 fn a_list_says_what_it_must() {
     let parent = tempfile::tempdir().expect("directory");
     let ca = open(parent.path(), KeyType::default());
