@@ -20,12 +20,13 @@ mod pem;
 mod renewal;
 mod request;
 mod san;
+mod stored_key;
 mod template;
 mod times;
 mod tls;
 
 pub use bundle::{Bundle, BundleError, CheckError};
-pub use embedded::{CaError, CaParameters, EmbeddedCa, Intermediate};
+pub use embedded::{CaError, CaParameters, EmbeddedCa, ImportedCa, Intermediate};
 pub use issuer::{IssueError, Issuer, IssuerIdentity, RecordError};
 pub use key::KeyError;
 pub use observed::{CertificateError, ObservedCertificate};

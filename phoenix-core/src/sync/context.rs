@@ -16,7 +16,7 @@ use crate::docker::{Engine, SwarmState, TlsIdentity};
 use crate::ground::document::{Position, Problems};
 use crate::ground::{Deadline, SecretBytes, Trust};
 use crate::guest::{AgentGuest, Guest};
-use crate::pki::Bundle;
+use crate::pki::{Bundle, EmbeddedCa};
 use crate::proxmox::{Agent, ApiToken, Client};
 use crate::site::{
     DockerAddress, DockerEndpoint, DockerTls, Reach, SecretSource, ServerTrust, Site, ValueSource,
@@ -104,6 +104,8 @@ pub(super) struct Context {
     guests: BTreeMap<String, Arc<AgentGuest>>,
     agents: BTreeMap<String, Agent>,
     engines: Mutex<BTreeMap<String, Engine>>,
+    /// The embedded CAs that have been read, by the issuer's name.
+    authorities: Mutex<BTreeMap<Option<String>, EmbeddedCa>>,
 }
 
 /// How long a single look at a server may take while observing.
@@ -167,6 +169,7 @@ impl Context {
             guests,
             agents,
             engines: Mutex::default(),
+            authorities: Mutex::default(),
             site,
         })
     }
@@ -274,6 +277,12 @@ impl Context {
 
     fn engines(&self) -> MutexGuard<'_, BTreeMap<String, Engine>> {
         self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn authorities(&self) -> MutexGuard<'_, BTreeMap<Option<String>, EmbeddedCa>> {
+        self.authorities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The engine of a manager that answers and takes part in the swarm; the first one declared
