@@ -5,6 +5,16 @@
 //! as after SIGKILL. Elsewhere a step is nothing at all.
 
 #[cfg(test)]
+pub(crate) use counted::{step, with_steps};
+
+/// Before something is done to the file system.
+#[cfg(not(test))]
+#[allow(clippy::unnecessary_wraps, reason = "in tests it may fail")]
+pub(crate) fn step() -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
 mod counted {
     use std::cell::Cell;
     use std::io;
@@ -36,14 +46,4 @@ mod counted {
             }
         }
     }
-}
-
-#[cfg(test)]
-pub(crate) use counted::{step, with_steps};
-
-/// Before something is done to the file system.
-#[cfg(not(test))]
-#[allow(clippy::unnecessary_wraps, reason = "in tests it may fail")]
-pub(crate) fn step() -> std::io::Result<()> {
-    Ok(())
 }

@@ -28,6 +28,23 @@ pub enum KeyError {
     /// It is no PKCS#8 PEM.
     #[error("the private key cannot be read")]
     Pem(#[source] PemError),
+    /// It is encrypted, and there is no passphrase.
+    #[error("the private key is encrypted, and no passphrase is configured for it")]
+    PassphraseNeeded,
+    /// It is encrypted with another passphrase.
+    #[error("the passphrase is not that of the private key")]
+    WrongPassphrase,
+    /// It is encrypted in a way that is not supported.
+    #[error(
+        "the private key is encrypted {how}; rewrite it with `openssl pkcs8 -topk8 -v2 aes-256-cbc`"
+    )]
+    Scheme {
+        /// In which way.
+        how: &'static str,
+    },
+    /// The cryptographic library did not encrypt it.
+    #[error("the private key could not be encrypted")]
+    Encrypt,
     /// It is of a kind, or broken in a way, that cannot be used.
     #[error("the private key is broken or of an unknown kind")]
     Rejected,

@@ -33,6 +33,7 @@ mod san;
 mod serial;
 mod served;
 mod step_ca;
+mod stored_key;
 mod template;
 mod times;
 mod tls;
@@ -43,7 +44,7 @@ pub use acme::{
 };
 pub use bundle::{Bundle, BundleError, CheckError};
 pub use delivered::{DeliveredDifference, delivered_differences};
-pub use embedded::{CaError, CaParameters, EmbeddedCa, Intermediate};
+pub use embedded::{CaError, CaParameters, EmbeddedCa, ImportedCa, Intermediate};
 pub use inspect::{
     CertificateFile, HeldKey, HeldName, InspectedCertificate, Purpose, VerdictError,
 };

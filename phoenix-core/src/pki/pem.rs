@@ -100,6 +100,63 @@ pub(super) fn key(text: &[u8]) -> Result<SecretBytes, PemError> {
     one_key(sections(text)?.keys, text)
 }
 
+/// How a private key in a PEM text is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyEncoding {
+    /// PKCS#8 in the clear.
+    Pkcs8,
+    /// PKCS#8, encrypted.
+    Encrypted,
+    /// An elliptic curve's (SEC1).
+    Sec1,
+    /// RSA's (PKCS#1).
+    Pkcs1,
+}
+
+/// The one private key in `text` of whatever encoding, as DER.
+pub(super) fn any_key(text: &[u8]) -> Result<(KeyEncoding, SecretBytes), PemError> {
+    let mut keys = Vec::new();
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+        let (kind, der) = section.map_err(|_| PemError::Malformed)?;
+        let der = SecretBytes::new(der);
+        match kind {
+            SectionKind::PrivateKey => keys.push((KeyEncoding::Pkcs8, der)),
+            SectionKind::EcPrivateKey => keys.push((KeyEncoding::Sec1, der)),
+            SectionKind::RsaPrivateKey => keys.push((KeyEncoding::Pkcs1, der)),
+            _ => {}
+        }
+    }
+    // The reader of sections passes over this kind.
+    let mut rest = text;
+    while let Some(begin) = position(rest, BEGIN_ENCRYPTED) {
+        rest = &rest[begin + BEGIN_ENCRYPTED.len()..];
+        let end = position(rest, END_ENCRYPTED).ok_or(PemError::Malformed)?;
+        let base64: Zeroizing<Vec<u8>> = Zeroizing::new(
+            rest[..end]
+                .iter()
+                .copied()
+                .filter(|octet| !octet.is_ascii_whitespace())
+                .collect(),
+        );
+        let der = STANDARD.decode(&*base64).map_err(|_| PemError::Malformed)?;
+        keys.push((KeyEncoding::Encrypted, SecretBytes::new(der)));
+        rest = &rest[end + END_ENCRYPTED.len()..];
+    }
+    match (keys.pop(), keys.is_empty()) {
+        (Some(key), true) => Ok(key),
+        (Some(_), false) => Err(PemError::SeveralKeys),
+        (None, _) => Err(PemError::NoKey),
+    }
+}
+
+const BEGIN_ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
+const END_ENCRYPTED: &[u8] = b"-----END ENCRYPTED PRIVATE KEY-----";
+
+fn position(text: &[u8], marker: &[u8]) -> Option<usize> {
+    text.windows(marker.len())
+        .position(|window| window == marker)
+}
+
 /// The one private key and the certificates, at least one, in `text`.
 pub(super) fn key_and_certificates(
     text: &[u8],
@@ -116,17 +173,11 @@ fn one_key(mut keys: Vec<SecretBytes>, text: &[u8]) -> Result<SecretBytes, PemEr
     match (keys.pop(), keys.is_empty()) {
         (Some(key), true) => Ok(key),
         (Some(_), false) => Err(PemError::SeveralKeys),
-        (None, _) => {
-            const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
-            let encrypted = text
-                .windows(ENCRYPTED.len())
-                .any(|window| window == ENCRYPTED);
-            Err(if encrypted {
-                PemError::EncryptedKey
-            } else {
-                PemError::NoKey
-            })
-        }
+        (None, _) => Err(if position(text, BEGIN_ENCRYPTED).is_some() {
+            PemError::EncryptedKey
+        } else {
+            PemError::NoKey
+        }),
     }
 }
 

@@ -179,7 +179,7 @@ fn each_intermediate_tells_of_what_it_issued() {
     let parent = tempfile::tempdir().expect("directory");
     let ca = open(parent.path(), KeyType::default());
     let (old, old_serial) = issue(&ca);
-    let ca = EmbeddedCa::rotate_at(ca.directory(), None, NOW).expect("rotated");
+    let ca = EmbeddedCa::rotate_at(ca.directory(), None, None, NOW).expect("rotated");
     assert_eq!(
         ca.crls(NOW, WEEK).expect("signed").len(),
         1,

@@ -16,7 +16,7 @@ use crate::docker::{Engine, SwarmState, TlsIdentity};
 use crate::ground::document::{Position, Problems};
 use crate::ground::{Deadline, SecretBytes, Trust};
 use crate::guest::{AgentGuest, Guest};
-use crate::pki::{Acme, Bundle, StepCa};
+use crate::pki::{Acme, Bundle, EmbeddedCa, StepCa};
 use crate::proxmox::{Agent, ApiToken, Client};
 use crate::site::{
     DockerAddress, DockerEndpoint, DockerTls, Reach, SecretSource, ServerTrust, Site, ValueSource,
@@ -109,6 +109,8 @@ pub(super) struct Context {
     /// The ACME issuers that were made, by name: their orders share what they know.
     pub(super) acme: Mutex<BTreeMap<Option<String>, Acme>>,
     step_cas: Mutex<BTreeMap<Option<String>, StepCa>>,
+    /// The embedded CAs that have been read, by the issuer's name.
+    authorities: Mutex<BTreeMap<Option<String>, EmbeddedCa>>,
 }
 
 /// How long a single look at a server may take while observing.
@@ -175,6 +177,7 @@ impl Context {
             engines: Mutex::default(),
             acme: Mutex::default(),
             step_cas: Mutex::default(),
+            authorities: Mutex::default(),
             site,
         })
     }
@@ -297,6 +300,13 @@ impl Context {
     /// The step-ca servers that have been made of their declarations, by their names.
     pub(super) fn step_cas(&self) -> MutexGuard<'_, BTreeMap<Option<String>, StepCa>> {
         self.step_cas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The embedded CAs that have been read, by the issuers' names.
+    pub(super) fn authorities(&self) -> MutexGuard<'_, BTreeMap<Option<String>, EmbeddedCa>> {
+        self.authorities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The engine of a manager that answers and takes part in the swarm; the first one declared

@@ -54,24 +54,59 @@ pub(super) fn secrets(site: &Site, inputs: &Inputs) -> Result<IssuerSecrets, Ope
     Ok(secrets)
 }
 
-/// The embedded CA, when it has been created.
-pub(super) fn embedded(declared: &EmbeddedAuthority) -> Result<Option<EmbeddedCa>, Failure> {
-    EmbeddedCa::observe(&declared.directory)
-        .map_err(|error| local("the certificate authority cannot be used", &error))
-}
-
-/// How an embedded CA is made.
-pub(super) fn parameters(declared: &EmbeddedAuthority) -> Result<CaParameters, Failure> {
-    CaParameters::new(
-        &declared.common_name,
-        declared.root_lifetime,
-        declared.intermediate_lifetime,
-        declared.key_type,
-    )
-    .map_err(|error| local("ca.embedded", &error))
-}
-
 impl Context {
+    /// How the embedded CA of the issuer of this name is made.
+    pub(super) fn ca_parameters(
+        &self,
+        name: Option<&str>,
+        declared: &EmbeddedAuthority,
+    ) -> Result<CaParameters, Failure> {
+        CaParameters::new(
+            &declared.common_name,
+            declared.root_lifetime,
+            declared.intermediate_lifetime,
+            declared.key_type,
+        )
+        .map(|parameters| parameters.with_passphrase(self.issuer_secret(name).cloned()))
+        .map_err(|error| local("ca.embedded", &error))
+    }
+
+    /// The embedded CA of the issuer of this name as its files are now, when it has been created.
+    /// From here on it is what is issued with.
+    pub(super) fn read_embedded(
+        &self,
+        name: Option<&str>,
+        declared: &EmbeddedAuthority,
+    ) -> Result<Option<EmbeddedCa>, Failure> {
+        let found = EmbeddedCa::observe_with(&declared.directory, self.issuer_secret(name))
+            .map_err(|error| local("the certificate authority cannot be used", &error));
+        let mut authorities = self.authorities();
+        let key = name.map(str::to_owned);
+        match &found {
+            Ok(Some(authority)) => authorities.insert(key, authority.clone()),
+            _ => authorities.remove(&key),
+        };
+        found
+    }
+
+    /// The embedded CA of the issuer of this name, when it has been created; its files are read
+    /// once, not for every certificate.
+    fn embedded(
+        &self,
+        name: Option<&str>,
+        declared: &EmbeddedAuthority,
+    ) -> Result<Option<EmbeddedCa>, Failure> {
+        let known = self.authorities().get(&name.map(str::to_owned)).cloned();
+        match known {
+            Some(authority) => Ok(Some(authority)),
+            None => self.read_embedded(name, declared),
+        }
+    }
+
+    fn issuer_secret(&self, name: Option<&str>) -> Option<&SecretBytes> {
+        self.issuer_secrets.get(&name.map(str::to_owned))
+    }
+
     /// What is declared of the issuer of this name, or of the site's own.
     pub(super) fn declared_issuer(&self, name: Option<&str>) -> &CertificateAuthority {
         name.and_then(|name| self.site.issuers.get(name))
@@ -82,9 +117,9 @@ impl Context {
     /// been created yet. Contacts nobody.
     pub(super) fn issuer(&self, name: Option<&str>) -> Result<Option<Arc<dyn Issuer>>, Failure> {
         match self.declared_issuer(name) {
-            CertificateAuthority::Embedded(declared) => {
-                Ok(embedded(declared)?.map(|authority| -> Arc<dyn Issuer> { Arc::new(authority) }))
-            }
+            CertificateAuthority::Embedded(declared) => Ok(self
+                .embedded(name, declared)?
+                .map(|authority| -> Arc<dyn Issuer> { Arc::new(authority) })),
             CertificateAuthority::Acme(declared) => {
                 let acme = self.acme(name, declared)?;
                 Ok(Some(Arc::new(acme)))
@@ -182,7 +217,7 @@ impl Context {
     /// The root (PEM) of the site's own CA.
     pub(super) async fn site_root(&self) -> Result<Vec<u8>, Failure> {
         match &self.site.ca {
-            CertificateAuthority::Embedded(declared) => match embedded(declared)? {
+            CertificateAuthority::Embedded(declared) => match self.embedded(None, declared)? {
                 Some(authority) => Ok(authority.root_pem().as_bytes().to_vec()),
                 None => Err(Failure::message(
                     FailureClass::Failed,

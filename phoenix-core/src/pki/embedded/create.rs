@@ -8,11 +8,13 @@ use time::OffsetDateTime;
 
 use super::error::CaError;
 use super::files::{NewFile, Place, ROOT, ROOT_KEY, put_directory};
+use crate::ground::SecretBytes;
 use crate::pki::issuer::IssueError;
 use crate::pki::key::PrivateKey;
 use crate::pki::request::{
     KeyType, LONGEST_COMMON_NAME, RequestError, check_common_name, check_lifetime,
 };
+use crate::pki::stored_key;
 use crate::pki::template::ca_params;
 
 /// Added to the root's common name for the intermediate's.
@@ -30,6 +32,8 @@ pub struct CaParameters {
     pub intermediate_lifetime: Duration,
     /// Of both keys.
     pub key_type: KeyType,
+    /// What both keys are encrypted with; in the clear when absent.
+    pub passphrase: Option<SecretBytes>,
 }
 
 impl CaParameters {
@@ -67,7 +71,15 @@ impl CaParameters {
             root_lifetime,
             intermediate_lifetime,
             key_type,
+            passphrase: None,
         })
+    }
+
+    /// The same, with keys that are encrypted with `passphrase` when there is one.
+    #[must_use]
+    pub fn with_passphrase(mut self, passphrase: Option<SecretBytes>) -> Self {
+        self.passphrase = passphrase;
+        self
     }
 }
 
@@ -102,10 +114,12 @@ pub(super) fn generate(
     )
     .map_err(IssueError::Sign)?;
     let place = Place::new(1);
+    let stored =
+        |key| stored_key::write(key, parameters.passphrase.as_ref()).map_err(IssueError::Key);
     Ok(vec![
-        (ROOT_KEY.to_owned(), root_key.to_pem(), 0o600),
+        (ROOT_KEY.to_owned(), stored(&root_key)?, 0o600),
         (ROOT.to_owned(), root.pem().into(), 0o644),
-        (place.key, key.to_pem(), 0o600),
+        (place.key, stored(&key)?, 0o600),
         (place.certificate, intermediate.pem().into(), 0o644),
     ])
 }

@@ -81,6 +81,14 @@ pub enum CaError {
         /// One of the things it holds.
         found: String,
     },
+    /// A CA is to be imported where something is already.
+    #[error("{} holds {found} already, and nothing is imported over it", .directory.display())]
+    Occupied {
+        /// The directory.
+        directory: PathBuf,
+        /// One of the things it holds.
+        found: String,
+    },
     /// A certificate of the CA cannot be read.
     #[error("{} is not usable", .path.display())]
     Certificate {

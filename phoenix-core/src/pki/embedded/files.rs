@@ -12,8 +12,10 @@ use super::error::CaError;
 use crate::ground::mortal::step;
 use crate::ground::{SecretBytes, read_optional, write_atomic};
 use crate::pki::issuer::IssueError;
+use crate::pki::key::PrivateKey;
 use crate::pki::observed::{CertificateError, ObservedCertificate};
 use crate::pki::pem;
+use crate::pki::stored_key;
 
 pub(super) const ROOT: &str = "root.pem";
 pub(super) const ROOT_KEY: &str = "root-key.pem";
@@ -284,6 +286,18 @@ fn read_file(path: &Path) -> Result<SecretBytes, CaError> {
 pub(super) fn read_key(path: &Path) -> Result<SecretBytes, CaError> {
     refuse_exposed(path)?;
     read_file(path)
+}
+
+/// The key in `text`, which came from `path`.
+pub(super) fn parse_key(
+    path: &Path,
+    text: &SecretBytes,
+    passphrase: Option<&SecretBytes>,
+) -> Result<PrivateKey, CaError> {
+    stored_key::read(text, passphrase).map_err(|source| CaError::Key {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 pub(super) fn read_certificate(

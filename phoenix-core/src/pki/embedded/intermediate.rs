@@ -7,11 +7,13 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rustls_pki_types::CertificateDer;
 
 use super::error::CaError;
-use super::files::{Place, read_certificate, read_key};
+use super::files::{Place, parse_key, read_certificate, read_key};
+use crate::ground::SecretBytes;
 use crate::pki::issuer::IssueError;
 use crate::pki::key::PrivateKey;
 use crate::pki::observed::ObservedCertificate;
 use crate::pki::pem;
+use crate::pki::stored_key;
 
 /// What signs with an intermediate's key.
 pub(in crate::pki) type Signer = rcgen::Issuer<'static, PrivateKey>;
@@ -25,6 +27,7 @@ pub struct Intermediate {
     pub(super) path: PathBuf,
     key_path: PathBuf,
     place: Place,
+    passphrase: Option<SecretBytes>,
     /// Its name and key, parsed once: issuing must not pay for it again.
     signer: OnceLock<Signer>,
     opening: Mutex<()>,
@@ -41,7 +44,11 @@ impl fmt::Debug for Intermediate {
 
 impl Intermediate {
     /// Reads the certificate.
-    pub(super) fn read(directory: &Path, place: Place) -> Result<Self, CaError> {
+    pub(super) fn read(
+        directory: &Path,
+        place: Place,
+        passphrase: Option<&SecretBytes>,
+    ) -> Result<Self, CaError> {
         let path = directory.join(&place.certificate);
         let (der, certificate) = read_certificate(&path)?;
         Ok(Self {
@@ -51,6 +58,7 @@ impl Intermediate {
             path,
             key_path: directory.join(&place.key),
             place,
+            passphrase: passphrase.cloned(),
             signer: OnceLock::new(),
             opening: Mutex::default(),
         })
@@ -80,6 +88,25 @@ impl Intermediate {
             .map_err(|error| IssueError::CaKey(Box::new(error)))
     }
 
+    /// Reads the key now when it is in the clear, so that a broken one is found early; whether
+    /// it is. One that is encrypted costs too much for a mere look.
+    pub(super) fn open_if_clear(&self) -> Result<bool, CaError> {
+        if stored_key::is_encrypted(&read_key(&self.key_path)?) {
+            return Ok(false);
+        }
+        self.open().map(|_| true)
+    }
+
+    /// The name of its key's file in the CA's directory.
+    pub(super) fn key_name(&self) -> &str {
+        &self.place.key
+    }
+
+    /// The name of its certificate's file in the CA's directory.
+    pub(super) fn certificate_name(&self) -> &str {
+        &self.place.certificate
+    }
+
     /// Reads the key unless that has been done.
     pub(super) fn open(&self) -> Result<&Signer, CaError> {
         let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,10 +114,7 @@ impl Intermediate {
             return Ok(signer);
         }
         let text = read_key(&self.key_path)?;
-        let key = PrivateKey::from_pem(text.expose()).map_err(|source| CaError::Key {
-            path: self.key_path.clone(),
-            source,
-        })?;
+        let key = parse_key(&self.key_path, &text, self.passphrase.as_ref())?;
         if self.certificate.public_key != key.public_key() {
             return Err(CaError::KeyMismatch {
                 key: self.key_path.clone(),

@@ -1,7 +1,8 @@
 //! The embedded CA: a root and intermediates that Phoenix makes and keeps in a directory.
 //!
 //! The directory (mode 0700) holds `root.pem`, `root-key.pem` and for each intermediate
-//! `intermediates/0001/certificate.pem` and `key.pem` beside it (keys PKCS#8, mode 0600). The
+//! `intermediates/0001/certificate.pem` and `key.pem` beside it (keys PKCS#8, encrypted when there
+//! is a passphrase, mode 0600). The
 //! intermediate with the highest number is the current one and signs leaves; those before it stay
 //! for what they have signed. A CA that was made before there could be several intermediates has
 //! one in `intermediate.pem` and `intermediate-key.pem`, which counts as number 0. The root's key
@@ -18,6 +19,7 @@
 mod create;
 mod error;
 mod files;
+mod import;
 mod intermediate;
 mod rotate;
 
@@ -32,7 +34,7 @@ use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use self::create::create;
-use self::files::{ROOT, ROOT_KEY, io_error, layout, read_certificate, read_key};
+use self::files::{ROOT, ROOT_KEY, io_error, layout, parse_key, read_certificate, read_key};
 use super::bundle::Bundle;
 use super::inventory::{Inventory, IssuedRecord, Record};
 use super::issuer::{IssueError, Issuer, IssuerIdentity, RecordError};
@@ -40,11 +42,14 @@ use super::key::PrivateKey;
 use super::observed::{ObservedCertificate, is_signed_by};
 use super::pem;
 use super::request::{CertificateRequest, KeyType};
+use super::stored_key;
 use super::template::{Validity, leaf_params};
-use crate::ground::Deadline;
+use super::times::about;
+use crate::ground::{Deadline, SecretBytes};
 
 pub use self::create::CaParameters;
 pub use self::error::CaError;
+pub use self::import::ImportedCa;
 pub use self::intermediate::Intermediate;
 
 /// A root and its intermediates in a directory. Cheap to clone. Only keys of intermediates are
@@ -63,6 +68,9 @@ struct Inner {
     current: Intermediate,
     /// Oldest first.
     older: Vec<Intermediate>,
+    has_passphrase: bool,
+    /// The names of the root's and the current intermediate's key files, when not encrypted.
+    in_the_clear: Vec<String>,
     identity: IssuerIdentity,
     inventory: Inventory,
 }
@@ -92,7 +100,32 @@ impl EmbeddedCa {
     /// # Errors
     /// See there.
     pub fn observe_at(directory: &Path, now: OffsetDateTime) -> Result<Option<Self>, CaError> {
-        let Some(ca) = Self::read(directory)? else {
+        Self::observe_with_at(directory, None, now)
+    }
+
+    /// [`EmbeddedCa::observe`] of a CA whose keys may be encrypted with `passphrase`. It is
+    /// used, and found to be wrong, when something is signed: that takes a good part of a second
+    /// the first time.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn observe_with(
+        directory: &Path,
+        passphrase: Option<&SecretBytes>,
+    ) -> Result<Option<Self>, CaError> {
+        Self::observe_with_at(directory, passphrase, OffsetDateTime::now_utc())
+    }
+
+    /// [`EmbeddedCa::observe_with`] as if it were `now`.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn observe_with_at(
+        directory: &Path,
+        passphrase: Option<&SecretBytes>,
+        now: OffsetDateTime,
+    ) -> Result<Option<Self>, CaError> {
+        let Some(ca) = Self::read(directory, passphrase)? else {
             return Ok(None);
         };
         ca.check_root_time(now)?;
@@ -124,16 +157,45 @@ impl EmbeddedCa {
         parameters: &CaParameters,
         now: OffsetDateTime,
     ) -> Result<(Self, bool), CaError> {
-        if let Some(ca) = Self::observe_at(directory, now)? {
+        let passphrase = parameters.passphrase.as_ref();
+        if let Some(ca) = Self::observe_with_at(directory, passphrase, now)? {
             return Ok((ca, false));
         }
         let created = create(directory, parameters, now)?;
-        match Self::observe_at(directory, now)? {
+        match Self::observe_with_at(directory, passphrase, now)? {
             Some(ca) => Ok((ca, created)),
             None => Err(io_error("find what was just made in", directory)(
                 io::ErrorKind::NotFound.into(),
             )),
         }
+    }
+
+    /// Puts a CA that was made elsewhere into `directory`, which must be empty or not there, with
+    /// its keys encrypted with `passphrase` when there is one. Everything that is needed to sign
+    /// is checked before anything is written. Killed at any point, this leaves the whole CA or
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`CaError`], which names the part that cannot be used.
+    pub fn import(
+        directory: &Path,
+        imported: &ImportedCa,
+        passphrase: Option<&SecretBytes>,
+    ) -> Result<Self, CaError> {
+        Self::import_at(directory, imported, passphrase, OffsetDateTime::now_utc())
+    }
+
+    /// [`EmbeddedCa::import`] as if it were `now`.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn import_at(
+        directory: &Path,
+        imported: &ImportedCa,
+        passphrase: Option<&SecretBytes>,
+        now: OffsetDateTime,
+    ) -> Result<Self, CaError> {
+        import::import(directory, imported, passphrase, now)
     }
 
     /// Makes another intermediate below the root of the CA in `directory`, which signs from then
@@ -144,10 +206,16 @@ impl EmbeddedCa {
     ///
     /// Blocks while a key is generated, which may take seconds for RSA.
     ///
+    /// `passphrase` is that of the keys. Keys that are in the clear are encrypted with it, too.
+    ///
     /// # Errors
-    /// [`CaError`], in particular [`CaError::NoRootKey`]; the CA is as before then.
-    pub fn rotate(directory: &Path, lifetime: Option<Duration>) -> Result<Self, CaError> {
-        Self::rotate_at(directory, lifetime, OffsetDateTime::now_utc())
+    /// [`CaError`], in particular [`CaError::NoRootKey`]; the CA signs as before then.
+    pub fn rotate(
+        directory: &Path,
+        lifetime: Option<Duration>,
+        passphrase: Option<&SecretBytes>,
+    ) -> Result<Self, CaError> {
+        Self::rotate_at(directory, lifetime, passphrase, OffsetDateTime::now_utc())
     }
 
     /// [`EmbeddedCa::rotate`] as if it were `now`.
@@ -157,13 +225,29 @@ impl EmbeddedCa {
     pub fn rotate_at(
         directory: &Path,
         lifetime: Option<Duration>,
+        passphrase: Option<&SecretBytes>,
         now: OffsetDateTime,
     ) -> Result<Self, CaError> {
-        rotate::rotate(directory, lifetime, now)
+        rotate::rotate(directory, lifetime, passphrase, now)
+    }
+
+    /// Encrypts all keys of the CA in `directory` with `new`, or has them in the clear when it
+    /// is absent. `old` is what those are encrypted with that are. Nothing is written before all
+    /// could be read. Each file is whole at any time; called again after an interruption, this
+    /// goes on with what is left.
+    ///
+    /// # Errors
+    /// [`CaError`].
+    pub fn reencrypt(
+        directory: &Path,
+        old: Option<&SecretBytes>,
+        new: Option<&SecretBytes>,
+    ) -> Result<(), CaError> {
+        rotate::reencrypt(directory, old, new)
     }
 
     /// Reads and checks all but the times.
-    fn read(directory: &Path) -> Result<Option<Self>, CaError> {
+    fn read(directory: &Path, passphrase: Option<&SecretBytes>) -> Result<Option<Self>, CaError> {
         let Some(layout) = layout(directory)? else {
             return Ok(None);
         };
@@ -176,22 +260,23 @@ impl EmbeddedCa {
                 problem: "is not signed with its own key",
             });
         }
+        let mut in_the_clear = Vec::new();
         if layout.has_root_key {
             let path = directory.join(ROOT_KEY);
             let text = read_key(&path)?;
-            let key = PrivateKey::from_pem(text.expose()).map_err(|source| CaError::Key {
-                path: path.clone(),
-                source,
-            })?;
-            if root.public_key != key.public_key() {
-                return Err(CaError::KeyMismatch {
-                    key: path,
-                    certificate: ROOT.to_owned(),
-                });
+            if !stored_key::is_encrypted(&text) {
+                let key = parse_key(&path, &text, None)?;
+                if root.public_key != key.public_key() {
+                    return Err(CaError::KeyMismatch {
+                        key: path,
+                        certificate: ROOT.to_owned(),
+                    });
+                }
+                in_the_clear.push(ROOT_KEY.to_owned());
             }
         }
         let intermediate = |place| {
-            let read = Intermediate::read(directory, place)?;
+            let read = Intermediate::read(directory, place, passphrase)?;
             check_ca(&read.path, &read.certificate)?;
             if !read.certificate.names_issuer(&root)
                 || !is_signed(&read.path, &read.der, &root_der)?
@@ -209,7 +294,9 @@ impl EmbeddedCa {
             .map(intermediate)
             .collect::<Result<_, _>>()?;
         let current = intermediate(layout.current)?;
-        current.open()?;
+        if current.open_if_clear()? {
+            in_the_clear.push(current.key_name().to_owned());
+        }
         let inventory = Inventory::of(directory);
         let identity = IssuerIdentity {
             revoked: Arc::new(inventory.revoked().map_err(CaError::Inventory)?),
@@ -226,6 +313,8 @@ impl EmbeddedCa {
                 has_root_key: layout.has_root_key,
                 current,
                 older,
+                has_passphrase: passphrase.is_some(),
+                in_the_clear,
                 identity,
                 inventory,
             }),
@@ -260,6 +349,11 @@ impl EmbeddedCa {
             .older
             .iter()
             .chain(std::iter::once(&self.inner.current))
+    }
+
+    /// The end of whatever ends first: a foreign intermediate may outlive its root.
+    fn latest(&self) -> OffsetDateTime {
+        self.intermediate().not_after.min(self.inner.root.not_after)
     }
 
     fn intermediate_number(&self) -> u32 {
@@ -318,6 +412,58 @@ impl EmbeddedCa {
         &self.inner.inventory
     }
 
+    /// What an operator must know of long before it hurts, readable: that a certificate of the CA
+    /// nears its end, when leaves live for up to `longest_leaf`, and that a key is not encrypted
+    /// although there is a passphrase.
+    #[must_use]
+    pub fn warnings(&self, now: OffsetDateTime, longest_leaf: Duration) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let near = |certificate: &ObservedCertificate| {
+            let life = certificate.not_after - certificate.not_before;
+            let life = Duration::try_from(life).unwrap_or_default();
+            certificate.not_after - now < (life / 10).max(longest_leaf.saturating_mul(2))
+        };
+        let ends = |certificate: &ObservedCertificate| {
+            let left = Duration::try_from(certificate.not_after - now).unwrap_or_default();
+            format!(
+                "ends on {}, in {}",
+                certificate.not_after.date(),
+                about(left)
+            )
+        };
+        if near(&self.inner.root) {
+            warnings.push(format!(
+                "the root {}: make a new CA in another directory in time, and have it trusted \
+                 beside this one",
+                ends(&self.inner.root)
+            ));
+        }
+        let intermediate = self.intermediate();
+        if near(intermediate) && intermediate.not_after < self.inner.root.not_after {
+            warnings.push(format!(
+                "the intermediate {}, and nothing that it signs outlives it: run `phoenix ca \
+                 rotate`{}",
+                ends(intermediate),
+                if self.inner.has_root_key {
+                    ""
+                } else {
+                    " with the root's key in its place"
+                }
+            ));
+        }
+        if self.inner.has_passphrase && !self.inner.in_the_clear.is_empty() {
+            warnings.push(format!(
+                "{} not encrypted although a passphrase is configured: `phoenix ca rotate` \
+                 encrypts them",
+                match &self.inner.in_the_clear[..] {
+                    [name] => format!("{name} is"),
+                    names => format!("{} are", names.join(" and ")),
+                }
+            ));
+        }
+        warnings
+    }
+
     /// Issues a certificate with a fresh key at the time `now`, valid from five minutes earlier
     /// to `now` plus the lifetime, checks it, and records it in the inventory.
     ///
@@ -361,11 +507,11 @@ impl EmbeddedCa {
             });
         }
         let validity = Validity::new(now, request.lifetime());
-        if validity.not_after > intermediate.not_after {
+        if validity.not_after > self.latest() {
             return Err(IssueError::LifetimeExceedsCa {
                 lifetime: request.lifetime(),
                 wanted: validity.not_after,
-                latest: intermediate.not_after,
+                latest: self.latest(),
             });
         }
         let signer = current.signer()?;
@@ -409,7 +555,7 @@ impl Issuer for EmbeddedCa {
     }
 
     fn latest_not_after(&self) -> Option<OffsetDateTime> {
-        Some(self.inner.current.certificate.not_after)
+        Some(self.latest())
     }
 
     async fn delivered(&self, serial: &str, place: &str) -> Result<(), RecordError> {

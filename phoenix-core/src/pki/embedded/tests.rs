@@ -7,7 +7,9 @@ use super::create::generate;
 use super::*;
 use crate::ground::mortal::with_steps;
 use crate::ground::write_atomic;
+use crate::pki::key::KeyError;
 use crate::pki::request::RequestError;
+use crate::pki::template::ca_params;
 use crate::pki::{Profile, RenewalReason, RenewalRule, renewal_reasons};
 
 const INTERMEDIATE: &str = "intermediates/0001/certificate.pem";
@@ -249,7 +251,7 @@ fn a_ca_of_the_first_layout_goes_on() {
         .issue_at(&request(Profile::Server, &["a.lan"], DAY), NOW)
         .expect("issued");
     assert!(ca.identity().issued(&bundle));
-    let rotated = EmbeddedCa::rotate_at(&directory, None, NOW).expect("rotated");
+    let rotated = EmbeddedCa::rotate_at(&directory, None, None, NOW).expect("rotated");
     assert_eq!(numbers(&rotated), [0, 1]);
     assert_eq!(rotated.root(), ca.root());
     assert_ne!(rotated.identity(), ca.identity());
@@ -268,7 +270,7 @@ fn what_an_earlier_intermediate_signed_stays_valid_and_is_renewed() {
     let ca = create_ca(&directory);
     let request = request(Profile::Peer, &["a.lan"], DAY);
     let bundle = ca.issue_at(&request, NOW).expect("issued");
-    let rotated = EmbeddedCa::rotate_at(&directory, None, NOW).expect("rotated");
+    let rotated = EmbeddedCa::rotate_at(&directory, None, None, NOW).expect("rotated");
     assert_eq!(numbers(&rotated), [1, 2]);
     assert_eq!(rotated.root(), ca.root());
     assert_eq!(
@@ -317,7 +319,7 @@ fn killed_at_any_step_a_rotation_leaves_the_old_intermediate_or_a_whole_new_one(
                     make_old(directory);
                 }
             },
-            |directory| EmbeddedCa::rotate_at(directory, None, NOW),
+            |directory| EmbeddedCa::rotate_at(directory, None, None, NOW),
             |directory, result| {
                 let before = u32::from(!old);
                 let left = observed(directory).expect("usable").expect("there");
@@ -329,7 +331,7 @@ fn killed_at_any_step_a_rotation_leaves_the_old_intermediate_or_a_whole_new_one(
                 }
                 left.issue_at(&request(Profile::Server, &["a.lan"], DAY), NOW)
                     .expect("issued");
-                let next = EmbeddedCa::rotate_at(directory, None, NOW).expect("rotated");
+                let next = EmbeddedCa::rotate_at(directory, None, None, NOW).expect("rotated");
                 assert_eq!(numbers(&next).len(), now.len() + 1);
                 let made: Vec<_> = numbers(&next)
                     .into_iter()
@@ -347,7 +349,7 @@ fn killed_at_any_step_a_rotation_leaves_the_old_intermediate_or_a_whole_new_one(
 fn a_rotation_needs_the_roots_key_and_time_below_the_root() {
     let (_parent, directory) = place();
     let ca = create_ca(&directory);
-    let rotate = |lifetime, now| EmbeddedCa::rotate_at(&directory, lifetime, now);
+    let rotate = |lifetime, now| EmbeddedCa::rotate_at(&directory, lifetime, None, now);
     let end = ca.intermediate().not_after;
     assert!(matches!(
         rotate(Some(3651 * DAY), NOW),
@@ -622,5 +624,288 @@ fn debug_shows_no_key() {
         shown,
         "EmbeddedCa { root: \"CN=Phoenix Test\", intermediate: \"CN=Phoenix Test Intermediate\", \
          .. }"
+    );
+}
+
+#[test]
+fn keys_are_encrypted_at_rest_and_needed_only_to_sign() {
+    let (_parent, directory) = place();
+    let passphrase = SecretBytes::from("correct horse".to_owned());
+    let sealed = parameters().with_passphrase(Some(passphrase.clone()));
+    let (ca, created) = EmbeddedCa::open_or_create_at(&directory, &sealed, NOW).expect("created");
+    assert!(created);
+    assert_eq!(ca.warnings(NOW, DAY), Vec::<String>::new());
+    for name in [ROOT_KEY, INTERMEDIATE_KEY] {
+        let text = fs::read_to_string(directory.join(name)).expect("read");
+        assert!(text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+        assert_eq!(mode(&directory.join(name)), 0o600);
+    }
+    let request = request(Profile::Server, &["a.lan"], DAY);
+    ca.issue_at(&request, NOW).expect("issued");
+
+    let locked = observed(&directory).expect("observed").expect("there");
+    assert_eq!(locked.identity(), ca.identity());
+    let with = |passphrase: &str| {
+        EmbeddedCa::observe_with_at(&directory, Some(&passphrase.to_owned().into()), NOW)
+            .expect("observed")
+            .expect("there")
+    };
+    for (ca, expected) in [
+        (locked, KeyError::PassphraseNeeded.to_string()),
+        (with("correct"), KeyError::WrongPassphrase.to_string()),
+    ] {
+        let Err(IssueError::CaKey(error)) = ca.issue_at(&request, NOW) else {
+            panic!("signed");
+        };
+        assert!(
+            matches!(&*error, CaError::Key { source, path }
+                if source.to_string() == expected && path.ends_with(INTERMEDIATE_KEY)),
+            "{error:?}"
+        );
+    }
+    let before = names(&directory.join("intermediates"));
+    for wrong in [None, Some(SecretBytes::from("wrong".to_owned()))] {
+        EmbeddedCa::rotate_at(&directory, None, wrong.as_ref(), NOW).expect_err("locked");
+        EmbeddedCa::reencrypt(&directory, wrong.as_ref(), None).expect_err("locked");
+    }
+    assert_eq!(names(&directory.join("intermediates")), before);
+    let rotated = EmbeddedCa::rotate_at(&directory, None, Some(&passphrase), NOW).expect("rotated");
+    assert_eq!(numbers(&rotated), [1, 2]);
+    rotated.issue_at(&request, NOW).expect("issued");
+    rotated
+        .intermediates()
+        .next()
+        .expect("first")
+        .signer()
+        .expect("its key");
+}
+
+#[test]
+fn keys_in_the_clear_are_warned_of_and_encrypted_by_the_next_rotation() {
+    let (_parent, directory) = place();
+    create_ca(&directory);
+    let passphrase = SecretBytes::from("correct horse".to_owned());
+    let ca = EmbeddedCa::observe_with_at(&directory, Some(&passphrase), NOW)
+        .expect("observed")
+        .expect("there");
+    let warnings = ca.warnings(NOW, DAY);
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].starts_with("root-key.pem and intermediates/0001/key.pem are not encrypted"),
+        "{warnings:?}"
+    );
+    let ca = EmbeddedCa::rotate_at(&directory, None, Some(&passphrase), NOW).expect("rotated");
+    assert_eq!(ca.warnings(NOW, DAY), Vec::<String>::new());
+    for name in [ROOT_KEY, INTERMEDIATE_KEY, "intermediates/0002/key.pem"] {
+        let text = fs::read_to_string(directory.join(name)).expect("read");
+        assert!(text.contains("ENCRYPTED"), "{name}");
+    }
+}
+
+#[test]
+fn killed_at_any_step_a_change_of_passphrase_can_be_gone_on_with() {
+    let old = SecretBytes::from("old".to_owned());
+    for (from, to) in [(None, Some(&old)), (Some(&old), None)] {
+        at_every_step(
+            |directory| {
+                create_ca(directory);
+                EmbeddedCa::reencrypt(directory, None, from).expect("prepared");
+            },
+            |directory| EmbeddedCa::reencrypt(directory, from, to),
+            |directory, _| {
+                EmbeddedCa::reencrypt(directory, from, to).expect("gone on with");
+                EmbeddedCa::rotate_at(directory, None, to, NOW).expect("all keys open");
+            },
+        );
+    }
+}
+
+#[test]
+fn the_end_of_a_ca_is_told_long_before() {
+    let (_parent, directory) = place();
+    let ca = create_ca(&directory);
+    let end = ca.intermediate().not_after;
+    let warnings = |before: Duration, leaf| ca.warnings(end - before, leaf);
+    assert_eq!(warnings(200 * DAY, 90 * DAY), Vec::<String>::new());
+    let told = warnings(179 * DAY, 90 * DAY);
+    assert!(told[0].contains("in 179 days") && told[0].contains("phoenix ca rotate"));
+    assert_eq!(told.len(), 1);
+    // Earlier for long-lived leaves.
+    assert_eq!(warnings(700 * DAY, 365 * DAY).len(), 1);
+    let told = ca.warnings(ca.root().not_after - 300 * DAY, DAY);
+    assert!(
+        told[0].starts_with("the root ends on 2036-02-27, in 300 days"),
+        "{told:?}"
+    );
+}
+
+/// The parts of the CA in `directory`.
+fn parts(directory: &Path) -> ImportedCa {
+    let read = |name| fs::read(directory.join(name)).expect("read");
+    ImportedCa {
+        root_pem: read(ROOT),
+        root_key: Some(read(ROOT_KEY).into()),
+        intermediate_pem: read(INTERMEDIATE),
+        intermediate_key: read(INTERMEDIATE_KEY).into(),
+        passphrase: None,
+    }
+}
+
+#[test]
+fn a_ca_is_imported_whole_with_its_keys_encrypted_anew() {
+    let (_from, source) = place();
+    let ca = create_ca(&source);
+    let outer = SecretBytes::from("theirs".to_owned());
+    EmbeddedCa::reencrypt(&source, None, Some(&outer)).expect("encrypted");
+    let (_to, directory) = place();
+    let import = |imported: &ImportedCa, passphrase| {
+        EmbeddedCa::import_at(&directory, imported, passphrase, NOW)
+    };
+    let mut given = parts(&source);
+    assert!(matches!(
+        import(&given, None),
+        Err(CaError::Key { source: KeyError::PassphraseNeeded, path })
+            if path.ends_with("the given intermediate's key")
+    ));
+    given.passphrase = Some(outer.clone());
+    let inner = SecretBytes::from("ours".to_owned());
+    let imported = import(&given, Some(&inner)).expect("imported");
+    assert_eq!(imported.identity(), ca.identity());
+    assert_eq!(imported.warnings(NOW, DAY), Vec::<String>::new());
+    imported
+        .issue_at(&request(Profile::Peer, &["a.lan"], DAY), NOW)
+        .expect("issued");
+    let rotated = EmbeddedCa::rotate_at(&directory, None, Some(&inner), NOW).expect("rotated");
+    assert_eq!(numbers(&rotated), [1, 2]);
+    assert!(matches!(
+        import(&given, Some(&inner)),
+        Err(CaError::Occupied { .. })
+    ));
+
+    // Without the root's key it signs all the same.
+    given.root_key = None;
+    let (_to, directory) = place();
+    let offline = EmbeddedCa::import_at(&directory, &given, Some(&inner), NOW).expect("imported");
+    assert!(!offline.has_root_key());
+    offline
+        .issue_at(&request(Profile::Peer, &["a.lan"], DAY), NOW)
+        .expect("issued");
+    EmbeddedCa::rotate_at(&directory, None, Some(&inner), NOW).expect_err("no root's key");
+}
+
+#[test]
+fn what_does_not_fit_together_is_not_imported() {
+    let (_one, one) = place();
+    let ca = create_ca(&one);
+    let (_two, two) = place();
+    create_ca(&two);
+    let (good, other) = (parts(&one), parts(&two));
+    let leaf = ca
+        .issue_at(&request(Profile::Server, &["a.lan"], DAY), NOW)
+        .expect("issued");
+    let cases: [(ImportedCa, &str); 6] = [
+        (
+            ImportedCa {
+                root_key: other.root_key.clone(),
+                ..good.clone()
+            },
+            "the given root's key is not the key of the given root",
+        ),
+        (
+            ImportedCa {
+                intermediate_key: other.intermediate_key.clone(),
+                ..good.clone()
+            },
+            "the given intermediate's key is not the key of the given intermediate",
+        ),
+        (
+            ImportedCa {
+                root_pem: other.root_pem.clone(),
+                ..good.clone()
+            },
+            "is not signed by the given root",
+        ),
+        (
+            ImportedCa {
+                intermediate_pem: good.root_pem.clone(),
+                intermediate_key: good.root_key.clone().expect("key"),
+                ..good.clone()
+            },
+            "is the root",
+        ),
+        (
+            ImportedCa {
+                intermediate_pem: leaf.certificate_pem().into(),
+                intermediate_key: leaf.key_pem(),
+                ..good.clone()
+            },
+            "is no CA's certificate",
+        ),
+        (
+            ImportedCa {
+                root_pem: good.intermediate_pem.clone(),
+                ..good.clone()
+            },
+            "is not signed with its own key",
+        ),
+    ];
+    let (_to, directory) = place();
+    for (imported, expected) in cases {
+        let error = EmbeddedCa::import_at(&directory, &imported, None, NOW).expect_err(expected);
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!directory.exists());
+    }
+    for now in [NOW - DAY, ca.intermediate().not_after + DAY] {
+        EmbeddedCa::import_at(&directory, &good, None, now).expect_err("not valid then");
+        assert!(!directory.exists());
+    }
+}
+
+#[test]
+fn killed_at_any_step_an_import_leaves_a_whole_ca_or_none() {
+    let (_from, source) = place();
+    let ca = create_ca(&source);
+    let given = parts(&source);
+    let steps = at_every_step(
+        |_| {},
+        |directory| EmbeddedCa::import_at(directory, &given, None, NOW),
+        |directory, _| {
+            let there = match observed(directory).expect("whole or not there") {
+                Some(there) => there,
+                None => EmbeddedCa::import_at(directory, &given, None, NOW).expect("imported"),
+            };
+            assert_eq!(there.identity(), ca.identity());
+            assert!(there.has_root_key());
+        },
+    );
+    assert!(steps > 16, "{steps}");
+}
+
+#[test]
+fn a_root_that_allows_no_intermediate_is_not_imported() {
+    let params = |name| {
+        ca_params(name, rcgen::BasicConstraints::Constrained(0), NOW, 10 * DAY).expect("params")
+    };
+    let key = || PrivateKey::generate(KeyType::EcdsaP256).expect("key");
+    let (root_key, intermediate_key) = (key(), key());
+    let root_params = params("Root");
+    let root = root_params.self_signed(root_key.pair()).expect("signed");
+    let issuer = rcgen::Issuer::from_params(&root_params, root_key.pair());
+    let given = ImportedCa {
+        root_pem: root.pem().into(),
+        root_key: Some(root_key.to_pem()),
+        intermediate_pem: params("Intermediate")
+            .signed_by(intermediate_key.pair(), &issuer)
+            .expect("signed")
+            .pem()
+            .into(),
+        intermediate_key: intermediate_key.to_pem(),
+        passphrase: None,
+    };
+    let (_to, directory) = place();
+    let error = EmbeddedCa::import_at(&directory, &given, None, NOW).expect_err("refused");
+    assert!(
+        error.to_string().contains("allows no intermediate"),
+        "{error}"
     );
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use time::OffsetDateTime;
 
 use super::issued::Issued;
 use crate::pki::{
@@ -12,7 +13,6 @@ use crate::pki::{
 use crate::site::{CertificateAuthority, DockerTls};
 use crate::sync::context::Context;
 use crate::sync::explain;
-use crate::sync::issuers;
 use crate::sync::session::local;
 use crate::sync::step::{Observation, Progress, Step, View};
 use crate::sync::{Change, Failure, ResourceId, Verb};
@@ -33,21 +33,39 @@ impl AuthorityStep {
     fn declared(&self) -> &CertificateAuthority {
         self.cx.declared_issuer(self.name.as_deref())
     }
+
+    /// The longest that a certificate of this issuer is to live.
+    fn longest_leaf(&self) -> Duration {
+        let declared = self
+            .cx
+            .site
+            .certificates
+            .values()
+            .filter(|certificate| certificate.issuer == self.name)
+            .map(|certificate| certificate.lifetime);
+        declared.max().unwrap_or(DAY * 90)
+    }
 }
 
 #[async_trait]
 impl Step for AuthorityStep {
     async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
         match self.declared() {
-            CertificateAuthority::Embedded(declared) => Ok(match issuers::embedded(declared)? {
-                Some(authority) => Observation::converged(format!(
-                    "{} is valid until {}",
-                    authority.identity().name,
-                    authority.intermediate().not_after.date()
-                ))
-                .warn(authority.departures(&issuers::parameters(declared)?)),
-                None => Observation::differs(self.unobserved()).usable(),
-            }),
+            CertificateAuthority::Embedded(declared) => Ok(
+                match self.cx.read_embedded(self.name.as_deref(), declared)? {
+                    Some(authority) => Observation::converged(format!(
+                        "{} is valid until {}",
+                        authority.identity().name,
+                        authority.intermediate().not_after.date()
+                    ))
+                    .warn(
+                        authority
+                            .departures(&self.cx.ca_parameters(self.name.as_deref(), declared)?),
+                    )
+                    .warn(authority.warnings(OffsetDateTime::now_utc(), self.longest_leaf())),
+                    None => Observation::differs(self.unobserved()).usable(),
+                },
+            ),
             CertificateAuthority::Acme(_) => {
                 // Settings that cannot work are told before a certificate is due.
                 self.cx.issuer(self.name.as_deref())?;
@@ -78,8 +96,11 @@ impl Step for AuthorityStep {
     async fn apply(&self, progress: &Progress) -> Result<(), Failure> {
         if let CertificateAuthority::Embedded(declared) = self.declared() {
             progress.say("making the keys of root and intermediate");
-            EmbeddedCa::open_or_create(&declared.directory, &issuers::parameters(declared)?)
+            let name = self.name.as_deref();
+            let parameters = self.cx.ca_parameters(name, declared)?;
+            EmbeddedCa::open_or_create(&declared.directory, &parameters)
                 .map_err(|error| local("the certificate authority cannot be created", &error))?;
+            self.cx.read_embedded(name, declared)?;
             for change in self.unobserved() {
                 progress.changed(change);
             }

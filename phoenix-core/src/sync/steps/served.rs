@@ -66,8 +66,8 @@ impl Expected {
     ) -> Result<Option<NotServed>, Failure> {
         let deadline = deadline.at_most(LOOK);
         let presented = match self.check.from {
-            Viewpoint::Phoenix => self.from_phoenix(deadline).await,
-            Viewpoint::Guest => self.from_guest(cx, guest, deadline).await?,
+            Viewpoint::Phoenix => self.seen_by_phoenix(deadline).await,
+            Viewpoint::Guest => self.seen_in_guest(cx, guest, deadline).await?,
         };
         let instead = match presented {
             Ok(leaf) if leaf.fingerprint == self.leaf.fingerprint => return Ok(None),
@@ -115,7 +115,7 @@ impl Expected {
         format!("{}{name}, seen from {from}", self.address())
     }
 
-    async fn from_phoenix(&self, deadline: Deadline) -> Result<ObservedCertificate, String> {
+    async fn seen_by_phoenix(&self, deadline: Deadline) -> Result<ObservedCertificate, String> {
         let ServedCheck {
             host,
             port,
@@ -129,7 +129,7 @@ impl Expected {
         ObservedCertificate::from_der(leaf).map_err(|error| chain(&error))
     }
 
-    async fn from_guest(
+    async fn seen_in_guest(
         &self,
         cx: &Context,
         guest: &str,
