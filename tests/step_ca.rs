@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use phoenix_core::pki::{
     CertificateRequest, IssueError, Issuer, JweError, KeyType, Profile, RenewalRule, StepCa,
     StepCaError, StepCaSettings, SubjectAltName, renewal_reasons,
 };
+use phoenix_lab::harness::{self, Run};
 use phoenix_lab::place::Places;
 use phoenix_lab::step_ca::{BOTH, CLIENT, SERVER, StepCaOptions, StepCaServer};
 use serde_json::json;
@@ -404,4 +406,72 @@ async fn what_step_ca_would_name_by_itself_is_refused() {
     let bare = request_of(Profile::Client, &[], HOUR, KeyType::EcdsaP256);
     let error = refused(&ca, &bare).await;
     assert!(matches!(error, StepCaError::Nameless { .. }), "{error}");
+}
+
+/// The program, run on the site in `folder`.
+async fn phoenix(folder: &Path, arguments: &[&str]) -> Run {
+    let mut command = tokio::process::Command::new(harness::program());
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("PHOENIX_CONFIG")
+        .env_remove("PHOENIX_LOG")
+        .kill_on_drop(true);
+    Run::of(&mut command).await
+}
+
+#[tokio::test]
+async fn a_site_issues_from_it_changes_nothing_again_and_lives_on_while_it_is_down() {
+    let mut server = server(StepCaOptions::default()).await;
+    let folder = tempfile::tempdir().expect("folder");
+    let password = folder.path().join("password");
+    std::fs::write(&password, "correct horse\n").expect("written");
+    let site = |more: &str| {
+        format!(
+            "site: lab\nca:\n  step_ca:\n    url: {}\n    fingerprint: {}\n    provisioner: {BOTH}\n    \
+             password: {{ file: password }}\ncertificates:\n  app: {{ common_name: app, profile: \
+             client, sans: [app.lan], lifetime: 12h }}\n{more}",
+            server.url("127.0.0.1"),
+            hex::encode(server.fingerprint()),
+        )
+    };
+    let (first, more) = (
+        site(""),
+        site(
+            "  other: { common_name: other, profile: client, sans: [other.lan], lifetime: 12h }\n",
+        ),
+    );
+    let file = folder.path().join("phoenix.yaml");
+    std::fs::write(&file, first).expect("written");
+
+    phoenix(folder.path(), &["sync", "all"]).await.expect(0);
+    let signed = server.requests();
+    let signs =
+        |sent: &[(String, u64)]| sent.iter().filter(|(path, _)| path == "/1.0/sign").count();
+    assert_eq!(signs(&signed), 1, "{signed:?}");
+
+    let again = phoenix(folder.path(), &["--json", "sync", "all"])
+        .await
+        .expect(0);
+    assert_eq!(again.report()["changed"], 0, "{again}");
+    assert_eq!(signs(&server.requests()), 1);
+    assert!(
+        again
+            .stdout
+            .contains("is good for peer, not for client alone"),
+        "{again}"
+    );
+
+    server.stop().await.expect("stopped");
+    let down = phoenix(folder.path(), &["--json", "sync", "all"])
+        .await
+        .expect(0);
+    assert!(down.stdout.contains("cannot be reached"), "{down}");
+    std::fs::write(&file, more).expect("written");
+    let failed = phoenix(folder.path(), &["--json", "sync", "all"]).await;
+    assert!(failed.code.is_some_and(|code| code != 0), "{failed}");
+    assert!(failed.stdout.contains("cannot be issued"), "{failed}");
+    for run in [again, down, failed] {
+        assert!(!run.stdout.contains("correct horse") && !run.stderr.contains("correct horse"));
+    }
 }

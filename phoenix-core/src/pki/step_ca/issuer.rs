@@ -553,3 +553,7 @@ impl Issuer for StepCa {
         None
     }
 }
+
+#[cfg(test)]
+#[path = "issuer_tests.rs"]
+mod tests;
