@@ -166,6 +166,21 @@ fn the_limits_of_length_are_exact() {
         refused(&format!("{longest}a")),
         SanError::NameTooLong { length: 254, .. }
     ));
+    // The `*.` of a wildcard counts.
+    parsed(&format!("*.{}", &longest[2..]));
+    assert!(matches!(
+        refused(&format!("*.{}", &longest[1..])),
+        SanError::NameTooLong { length: 254, .. }
+    ));
+    // An address of e-mail is 254 octets at most, however long its parts may be.
+    let local = label(64);
+    let domain = &longest[64..];
+    assert_eq!(local.len() + 1 + domain.len(), 254);
+    parsed(&format!("{local}@{domain}"));
+    assert!(matches!(
+        refused(&format!("{local}@b.{}", &longest[65..])),
+        SanError::Email { .. }
+    ));
     parsed(&format!("{}@b.lan", label(64)));
     assert!(matches!(
         refused(&format!("{}@b.lan", label(65))),
