@@ -172,6 +172,7 @@ fn malformed(problem: impl ToString) -> CertificateError {
     }
 }
 
+/// The one certificate in `der`.
 pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(malformed)?;
     if !rest.is_empty() {
@@ -208,6 +209,7 @@ fn names(
     Ok((sans, others))
 }
 
+/// An IP address as a certificate encodes it.
 pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(octets)
         .map(IpAddr::from)
