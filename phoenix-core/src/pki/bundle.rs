@@ -9,15 +9,16 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime};
 use time::OffsetDateTime;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage};
 
-use super::key::{KeyError, PrivateKey};
+use super::key::{FreshKey, KeyError, PrivateKey};
 use super::observed::{CertificateError, ObservedCertificate};
 use super::pem::{self, PemError};
-use super::request::Profile;
+use super::request::{CertificateRequest, Profile};
 use super::san::SubjectAltName;
 use super::times::show;
 use crate::ground::{SecretBytes, read_optional, write_atomic};
@@ -104,6 +105,50 @@ pub enum CheckError {
         /// The name.
         name: SubjectAltName,
     },
+    /// The leaf says something else than it was to say.
+    #[error("the certificate's {what} is not what it was to be")]
+    Differs {
+        /// What it says otherwise.
+        what: &'static str,
+    },
+}
+
+/// The certificates above a leaf, which many leaves share.
+pub(super) struct Above {
+    intermediates: Vec<(CertificateDer<'static>, ObservedCertificate)>,
+    /// The intermediates as PEM.
+    intermediates_pem: String,
+    root: ObservedCertificate,
+    root_der: CertificateDer<'static>,
+}
+
+impl Above {
+    /// Reads `intermediates` (the leaf's issuer first) and the root above them.
+    pub(super) fn new(
+        intermediates: Vec<CertificateDer<'static>>,
+        root_der: CertificateDer<'static>,
+    ) -> Result<Self, BundleError> {
+        let root = observe(&root_der)?;
+        if !root.is_self_issued() {
+            return Err(BundleError::NoRoot);
+        }
+        Ok(Self {
+            intermediates_pem: intermediates
+                .iter()
+                .map(|der| pem::encode_certificate(der))
+                .collect(),
+            intermediates: intermediates
+                .into_iter()
+                .map(|der| observe(&der).map(|observed| (der, observed)))
+                .collect::<Result<_, _>>()?,
+            root,
+            root_der,
+        })
+    }
+}
+
+fn observe(der: &CertificateDer<'_>) -> Result<ObservedCertificate, BundleError> {
+    ObservedCertificate::from_der(der).map_err(BundleError::Certificate)
 }
 
 /// A private key, its certificate (the leaf), the intermediates and the root.
@@ -115,9 +160,7 @@ pub struct Bundle {
     key_public: Vec<u8>,
     leaf: ObservedCertificate,
     leaf_der: CertificateDer<'static>,
-    intermediates: Vec<(CertificateDer<'static>, ObservedCertificate)>,
-    root: ObservedCertificate,
-    root_der: CertificateDer<'static>,
+    above: Arc<Above>,
 }
 
 impl fmt::Debug for Bundle {
@@ -138,24 +181,30 @@ impl Bundle {
         intermediates: Vec<CertificateDer<'static>>,
         root_der: CertificateDer<'static>,
     ) -> Result<Self, BundleError> {
-        let observe = |der: &CertificateDer<'_>| {
-            ObservedCertificate::from_der(der).map_err(BundleError::Certificate)
-        };
-        let root = observe(&root_der)?;
-        if !root.is_self_issued() {
-            return Err(BundleError::NoRoot);
-        }
+        // In this order, so that what is wrong above is told first.
+        let above = Arc::new(Above::new(intermediates, root_der)?);
         Ok(Self {
             key_der: key.to_der(),
             key_public: key.public_key().to_vec(),
             leaf: observe(&leaf_der)?,
             leaf_der,
-            intermediates: intermediates
-                .into_iter()
-                .map(|der| observe(&der).map(|observed| (der, observed)))
-                .collect::<Result<_, _>>()?,
-            root,
-            root_der,
+            above,
+        })
+    }
+
+    /// What was just issued for a fresh key below certificates that have been read before.
+    pub(super) fn issued(
+        key: FreshKey,
+        leaf_der: CertificateDer<'static>,
+        above: &Arc<Above>,
+    ) -> Result<Self, BundleError> {
+        let (key_der, key_public) = key.into_parts();
+        Ok(Self {
+            key_der,
+            key_public,
+            leaf: observe(&leaf_der)?,
+            leaf_der,
+            above: above.clone(),
         })
     }
 
@@ -260,17 +309,15 @@ impl Bundle {
     /// The leaf, then the intermediates, as PEM: what a server or client presents.
     #[must_use]
     pub fn chain_pem(&self) -> String {
-        let intermediates = self.intermediates.iter().map(|(der, _)| der);
-        std::iter::once(&self.leaf_der)
-            .chain(intermediates)
-            .map(|der| pem::encode_certificate(der))
-            .collect()
+        let mut chain = self.certificate_pem();
+        chain.push_str(&self.above.intermediates_pem);
+        chain
     }
 
     /// The root as PEM: what peers trust.
     #[must_use]
     pub fn root_pem(&self) -> String {
-        pem::encode_certificate(&self.root_der)
+        pem::encode_certificate(&self.above.root_der)
     }
 
     /// What the leaf says.
@@ -281,13 +328,16 @@ impl Bundle {
 
     /// What the intermediates say, the leaf's issuer first.
     pub fn intermediates(&self) -> impl Iterator<Item = &ObservedCertificate> {
-        self.intermediates.iter().map(|(_, observed)| observed)
+        self.above
+            .intermediates
+            .iter()
+            .map(|(_, observed)| observed)
     }
 
     /// What the root says.
     #[must_use]
     pub fn root(&self) -> &ObservedCertificate {
-        &self.root
+        &self.above.root
     }
 
     /// The leaf, then the intermediates, as DER.
@@ -305,7 +355,8 @@ impl Bundle {
     }
 
     fn intermediates_der(&self) -> Vec<CertificateDer<'static>> {
-        self.intermediates
+        self.above
+            .intermediates
             .iter()
             .map(|(der, _)| der.clone())
             .collect()
@@ -330,12 +381,54 @@ impl Bundle {
         self.check_names(names)
     }
 
+    /// Whether the leaf says exactly what `request` asks for, of the key that the bundle holds
+    /// and as coming from `issuer`, from `not_before` to `not_after`.
+    ///
+    /// This is for what this program has just signed itself, with a key that was found to be the
+    /// issuer's beforehand, as the issuer's certificate was found to lead to the root. What is
+    /// left to go wrong is what the certificate says, and that is compared whole; verifying the
+    /// signature would only repeat, at twice the price, what the same library just computed.
+    /// What comes from elsewhere is for [`Bundle::check`].
+    pub(super) fn check_issued(
+        &self,
+        request: &CertificateRequest,
+        issuer: &ObservedCertificate,
+        not_before: OffsetDateTime,
+        not_after: OffsetDateTime,
+    ) -> Result<(), CheckError> {
+        if !self.key_matches() {
+            return Err(CheckError::KeyMismatch);
+        }
+        let leaf = &self.leaf;
+        let common_name = leaf.common_name.as_deref().unwrap_or_default();
+        for (is, what) in [
+            (common_name == request.common_name(), "common name"),
+            (
+                leaf.sans == request.sans() && leaf.other_names == 0,
+                "list of subject alternative names",
+            ),
+            (leaf.profile == Some(request.profile()), "profile"),
+            (leaf.key_type == Some(request.key_type()), "key type"),
+            (
+                (leaf.not_before, leaf.not_after) == (not_before, not_after),
+                "validity",
+            ),
+            (!leaf.is_ca, "kind"),
+            (leaf.names_issuer(issuer), "issuer"),
+        ] {
+            if !is {
+                return Err(CheckError::Differs { what });
+            }
+        }
+        Ok(())
+    }
+
     /// The last second at which the leaf and everything above it is valid: what the leaf's own
     /// end says is moot once a certificate above it ends sooner.
     #[must_use]
     pub fn not_after(&self) -> OffsetDateTime {
         self.intermediates()
-            .chain([&self.root])
+            .chain([self.root()])
             .map(|certificate| certificate.not_after)
             .fold(self.leaf.not_after, OffsetDateTime::min)
     }
@@ -360,7 +453,7 @@ impl Bundle {
     pub fn check_chain(&self, profile: Profile, now: OffsetDateTime) -> Result<(), CheckError> {
         let certificates = std::iter::once(&self.leaf)
             .chain(self.intermediates())
-            .chain(std::iter::once(&self.root));
+            .chain(std::iter::once(self.root()));
         for certificate in certificates {
             if now > certificate.not_after {
                 return Err(CheckError::Expired {
@@ -392,7 +485,7 @@ impl Bundle {
     ) -> Result<(), CheckError> {
         let failed = |source| CheckError::Chain { purpose, source };
         let anchors: [TrustAnchor<'_>; 1] =
-            [webpki::anchor_from_trusted_cert(&self.root_der).map_err(failed)?];
+            [webpki::anchor_from_trusted_cert(&self.above.root_der).map_err(failed)?];
         let since_epoch = u64::try_from(now.unix_timestamp()).unwrap_or_default();
         let leaf = EndEntityCert::try_from(&self.leaf_der).map_err(failed)?;
         leaf.verify_for_usage(

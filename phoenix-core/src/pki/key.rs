@@ -6,7 +6,10 @@
 use std::fmt;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _,
+};
 use rcgen::{KeyPair, PublicKeyData, RsaKeySize, SignatureAlgorithm, SigningKey};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use zeroize::Zeroizing;
@@ -161,6 +164,79 @@ impl SigningKey for PrivateKey {
     }
 }
 
+/// A fresh private key that is only to be certified and stored.
+///
+/// To sign with a key, rcgen reads it back from its DER, which takes about as long as making it.
+/// A leaf's key signs nothing here.
+pub(super) struct FreshKey {
+    der: SecretBytes,
+    public_key: Vec<u8>,
+    algorithm: &'static SignatureAlgorithm,
+}
+
+impl FreshKey {
+    /// A fresh key: as fast as [`PrivateKey::generate`] or faster.
+    pub(super) fn generate(key_type: KeyType) -> Result<Self, KeyError> {
+        let generated = match key_type {
+            KeyType::EcdsaP256 => Self::generate_ecdsa(
+                &ECDSA_P256_SHA256_ASN1_SIGNING,
+                &rcgen::PKCS_ECDSA_P256_SHA256,
+            ),
+            KeyType::EcdsaP384 => Self::generate_ecdsa(
+                &ECDSA_P384_SHA384_ASN1_SIGNING,
+                &rcgen::PKCS_ECDSA_P384_SHA384,
+            ),
+            KeyType::Ed25519 => Self::generate_ed25519(),
+            KeyType::Rsa2048 | KeyType::Rsa4096 => {
+                let key = PrivateKey::generate(key_type)?;
+                return Ok(Self {
+                    der: key.to_der(),
+                    public_key: key.public_key().to_vec(),
+                    algorithm: key.algorithm(),
+                });
+            }
+        };
+        generated.ok_or(KeyError::Generate { key_type })
+    }
+
+    fn generate_ecdsa(
+        curve: &'static EcdsaSigningAlgorithm,
+        algorithm: &'static SignatureAlgorithm,
+    ) -> Option<Self> {
+        let pair = EcdsaKeyPair::generate(curve).ok()?;
+        Some(Self {
+            der: SecretBytes::new(pair.to_pkcs8v1().ok()?.as_ref().to_vec()),
+            public_key: pair.public_key().as_ref().to_vec(),
+            algorithm,
+        })
+    }
+
+    fn generate_ed25519() -> Option<Self> {
+        let pair = Ed25519KeyPair::generate().ok()?;
+        let der: Pkcs8V1Der<'_> = pair.as_der().ok()?;
+        Some(Self {
+            der: SecretBytes::new(der.as_ref().to_vec()),
+            public_key: pair.public_key().as_ref().to_vec(),
+            algorithm: &rcgen::PKCS_ED25519,
+        })
+    }
+
+    /// The key as PKCS#8 DER, and the content of its public key's bit string.
+    pub(super) fn into_parts(self) -> (SecretBytes, Vec<u8>) {
+        (self.der, self.public_key)
+    }
+}
+
+impl PublicKeyData for FreshKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PrivateKey")
@@ -194,6 +270,24 @@ mod tests {
     fn the_size_of_an_rsa_key_is_told() {
         let key = PrivateKey::generate(KeyType::Rsa2048).expect("generated");
         assert_eq!(key.key_type(), Some(KeyType::Rsa2048));
+    }
+
+    #[test]
+    fn fresh_keys_read_back_as_what_they_claim_to_be() {
+        for key_type in [
+            KeyType::EcdsaP256,
+            KeyType::EcdsaP384,
+            KeyType::Ed25519,
+            KeyType::Rsa2048,
+        ] {
+            let fresh = FreshKey::generate(key_type).expect("generated");
+            let algorithm = fresh.algorithm();
+            let (der, public_key) = fresh.into_parts();
+            let again = PrivateKey::from_der(der.expose()).expect("read");
+            assert_eq!(again.public_key(), public_key, "{key_type}");
+            assert_eq!(again.algorithm(), algorithm, "{key_type}");
+            assert_eq!(again.to_der(), der, "{key_type}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! * [`ObservedCertificate`]: what a certificate says, read back
 //! * [`InventoryEntry`]: what the embedded CA knows of what it issued; [`Crl`]: what it revoked
 //! * [`CertificateFile`]: certificates of any origin, taken apart, and what they are good for
+//! * [`lint`]: which rules a certificate breaks that clients may hold it to
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
 //! * [`delivered_differences`]: how a delivered file differs from what it should hold
 //! * [`TlsIdentity`], [`root_store`], [`client_config`], [`server_config`]: TLS with all that
@@ -24,6 +25,7 @@ mod inspect;
 mod inventory;
 mod issuer;
 mod key;
+mod lint;
 mod observed;
 mod pem;
 mod renewal;
@@ -51,6 +53,7 @@ pub use inspect::{
 pub use inventory::{InventoryEntry, InventoryError, IssuedRecord, Placement, Revocation};
 pub use issuer::{IssueError, Issuer, IssuerIdentity, RecordError};
 pub use key::KeyError;
+pub use lint::{LintFinding, LintRule, LintSeverity, lint};
 pub use observed::{CertificateError, ObservedCertificate};
 pub use pem::PemError;
 pub use renewal::{RenewalReason, RenewalRule, renewal_reasons};

@@ -13,7 +13,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
-use x509_parser::x509::SubjectPublicKeyInfo;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::pem::{self, PemError};
 use super::request::{KeyType, Profile};
@@ -94,8 +94,8 @@ impl ObservedCertificate {
                 .next()
                 .and_then(|name| name.as_str().ok())
                 .map(str::to_owned),
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
+            subject: shown(certificate.subject()),
+            issuer: shown(certificate.issuer()),
             sans,
             other_names,
             profile: profile(&certificate)?,
@@ -172,12 +172,23 @@ fn malformed(problem: impl ToString) -> CertificateError {
     }
 }
 
+/// The one certificate in `der`.
 pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(malformed)?;
     if !rest.is_empty() {
         return Err(malformed("bytes after its end"));
     }
     Ok(certificate)
+}
+
+/// A name, readable. One that is nothing but a common name, as nearly all are, needs no look into
+/// a register of attributes.
+fn shown(name: &X509Name<'_>) -> String {
+    let mut attributes = name.iter_attributes();
+    let only = attributes.next().filter(|_| attributes.next().is_none());
+    only.filter(|attribute| *attribute.attr_type() == oid_registry::OID_X509_COMMON_NAME)
+        .and_then(|attribute| attribute.as_str().ok())
+        .map_or_else(|| name.to_string(), |name| format!("CN={name}"))
 }
 
 fn names(
@@ -208,6 +219,7 @@ fn names(
     Ok((sans, others))
 }
 
+/// An IP address as a certificate encodes it.
 pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(octets)
         .map(IpAddr::from)
@@ -322,6 +334,8 @@ mod tests {
         assert_eq!(observed.profile, None);
         assert!(!observed.is_ca);
         assert!(observed.is_self_issued());
+        let whole = parse(certificate.der()).expect("read");
+        assert_eq!(observed.subject, whole.subject().to_string());
         let longer = [certificate.der().as_ref(), b"x"].concat();
         ObservedCertificate::from_der(&longer).expect_err("bytes after its end");
     }

@@ -34,22 +34,40 @@ pub enum PemError {
 
 /// `der` as a PEM section.
 pub(super) fn encode(label: &str, der: &[u8]) -> SecretBytes {
-    let mut line = Zeroizing::new([0; 64]);
-    let mut text = Vec::with_capacity(2 * (label.len() + 20) + der.len() * 3 / 2 + 64);
-    text.extend_from_slice(format!("-----BEGIN {label}-----\n").as_bytes());
-    for chunk in der.chunks(LINE) {
-        // 48 octets are 64 characters, so the line always fits.
-        let length = STANDARD.encode_slice(chunk, &mut *line).unwrap_or_default();
-        text.extend_from_slice(&line[..length]);
-        text.push(b'\n');
-    }
-    text.extend_from_slice(format!("-----END {label}-----\n").as_bytes());
-    SecretBytes::new(text)
+    SecretBytes::new(section(label, der))
 }
 
 /// A certificate as a PEM section.
 pub(super) fn encode_certificate(der: &[u8]) -> String {
-    String::from_utf8_lossy(encode("CERTIFICATE", der).expose()).into_owned()
+    // ASCII through and through, so that nothing is ever replaced.
+    String::from_utf8(section("CERTIFICATE", der)).unwrap_or_default()
+}
+
+/// The characters go straight to their place, so that no copy of a key stays behind.
+fn section(label: &str, der: &[u8]) -> Vec<u8> {
+    let frame = 2 * label.len() + "-----BEGIN -----\n-----END -----\n".len();
+    // Of its final size from the start: growing would leave copies too.
+    let size = frame + characters(der.len()) + der.len().div_ceil(LINE);
+    let mut text = Vec::with_capacity(size);
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    for chunk in der.chunks(LINE) {
+        let start = text.len();
+        text.resize(start + characters(chunk.len()), 0);
+        // There is exactly the room that it takes.
+        let _ = STANDARD.encode_slice(chunk, &mut text[start..]);
+        text.push(b'\n');
+    }
+    for part in ["-----END ", label, "-----\n"] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    text
+}
+
+/// How many characters so many octets become in base64.
+fn characters(octets: usize) -> usize {
+    octets.div_ceil(3) * 4
 }
 
 /// A revocation list as a PEM section.
@@ -194,6 +212,8 @@ mod tests {
             let shown = text.expose_str().expect("ASCII").to_owned();
             prop_assert!(shown.lines().all(|line| line.len() <= 64));
             prop_assert!(shown.ends_with("-----END PRIVATE KEY-----\n"));
+            let text_of_its_size = section("PRIVATE KEY", &der);
+            prop_assert_eq!(text_of_its_size.len(), text_of_its_size.capacity());
             prop_assert_eq!(key(text.expose()), Ok(SecretBytes::new(der.clone())));
             let certificate = encode_certificate(&der);
             prop_assert_eq!(

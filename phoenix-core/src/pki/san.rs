@@ -17,6 +17,8 @@ const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 /// Octets of the longest local part of an e-mail address (RFC 5321).
 const LONGEST_LOCAL_PART: usize = 64;
+/// Octets of the longest e-mail address: a path of RFC 5321 without its angle brackets.
+const LONGEST_EMAIL: usize = 254;
 
 /// One subject alternative name of a certificate.
 ///
@@ -285,7 +287,17 @@ impl FromStr for SubjectAltName {
         }
         refuse_address_look_alikes(text)?;
         match text.strip_prefix("*.") {
-            Some(parent) => Ok(Self::Dns(format!("*.{}", dns_name(parent, text)?))),
+            Some(parent) => {
+                let name = format!("*.{}", dns_name(parent, text)?);
+                // The parent alone was within the limit.
+                if name.len() > LONGEST_NAME {
+                    return Err(SanError::NameTooLong {
+                        text: owned(),
+                        length: name.len(),
+                    });
+                }
+                Ok(Self::Dns(name))
+            }
             None => Ok(Self::Dns(dns_name(text, text)?)),
         }
     }
@@ -393,7 +405,11 @@ fn email(text: &str) -> Result<String, SanError> {
             character,
         });
     }
-    Ok(format!("{local}@{}", dns_name(domain, text)?))
+    let address = format!("{local}@{}", dns_name(domain, text)?);
+    if address.len() > LONGEST_EMAIL {
+        return Err(refuse("more than 254 octets"));
+    }
+    Ok(address)
 }
 
 /// Refuses what was meant as an address, or as a host with something around it, and is no name.

@@ -183,6 +183,21 @@ fn the_limits_of_length_are_exact() {
         refused(&format!("{longest}a")),
         SanError::NameTooLong { length: 254, .. }
     ));
+    // The `*.` of a wildcard counts.
+    parsed(&format!("*.{}", &longest[2..]));
+    assert!(matches!(
+        refused(&format!("*.{}", &longest[1..])),
+        SanError::NameTooLong { length: 254, .. }
+    ));
+    // An address of e-mail is 254 octets at most, however long its parts may be.
+    let local = label(64);
+    let domain = &longest[64..];
+    assert_eq!(local.len() + 1 + domain.len(), 254);
+    parsed(&format!("{local}@{domain}"));
+    assert!(matches!(
+        refused(&format!("{local}@b.{}", &longest[65..])),
+        SanError::Email { .. }
+    ));
     parsed(&format!("{}@b.lan", label(64)));
     assert!(matches!(
         refused(&format!("{}@b.lan", label(65))),
@@ -257,7 +272,64 @@ fn name() -> impl Strategy<Value = SubjectAltName> {
     ]
 }
 
+/// Labels whose lengths, joined with dots, come close to the limits from both sides.
+fn labels() -> impl Strategy<Value = Vec<String>> {
+    let label = prop_oneof![
+        4 => (55..=66_usize).prop_map(|length| "a".repeat(length)),
+        1 => (1..=20_usize).prop_map(|length| "b".repeat(length)),
+    ];
+    prop::collection::vec(label, 1..=5)
+}
+
+/// Whether a DNS name of these labels, so many octets of it before them, is within the limits.
+fn fits(labels: &[String], before: usize) -> bool {
+    let length = before + labels.join(".").len();
+    labels.iter().all(|label| label.len() <= 63) && length <= 253
+}
+
 proptest! {
+    #[test]
+    fn a_dns_name_is_taken_just_when_it_is_within_the_limits(labels in labels()) {
+        let name = labels.join(".");
+        let parsed = name.parse::<SubjectAltName>();
+        prop_assert_eq!(parsed.is_ok(), fits(&labels, 0), "{:?}", parsed);
+        match parsed {
+            Ok(name) => prop_assert!(name.server_name().is_some()),
+            Err(SanError::LabelTooLong { length, .. }) => {
+                prop_assert!(labels.iter().any(|label| label.len() == length && length > 63));
+            }
+            Err(SanError::NameTooLong { length, .. }) => {
+                prop_assert_eq!(length, name.len());
+                prop_assert!(length > 253);
+            }
+            Err(other) => prop_assert!(false, "{:?}", other),
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_taken_just_when_all_of_it_is_within_the_limits(labels in labels()) {
+        let name = format!("*.{}", labels.join("."));
+        let parsed = name.parse::<SubjectAltName>();
+        prop_assert_eq!(parsed.is_ok(), fits(&labels, 2), "{:?}", parsed);
+        if let Ok(parsed) = parsed {
+            prop_assert_eq!(parsed, SubjectAltName::Dns(name));
+        }
+    }
+
+    #[test]
+    fn an_address_of_e_mail_is_taken_just_when_all_of_it_is_within_the_limits(
+        local in 1..=70_usize,
+        labels in labels(),
+    ) {
+        let address = format!("{}@{}", "l".repeat(local), labels.join("."));
+        let fits = local <= 64 && fits(&labels, 0) && address.len() <= 254;
+        let parsed = address.parse::<SubjectAltName>();
+        prop_assert_eq!(parsed.is_ok(), fits, "{:?}", parsed);
+        if let Ok(parsed) = parsed {
+            prop_assert_eq!(parsed, SubjectAltName::Email(address));
+        }
+    }
+
     #[test]
     fn a_name_reads_back_from_its_text(name in name()) {
         prop_assert_eq!(name.to_string().parse::<SubjectAltName>(), Ok(name));

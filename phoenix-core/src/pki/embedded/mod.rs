@@ -35,10 +35,10 @@ use time::OffsetDateTime;
 
 use self::create::create;
 use self::files::{ROOT, ROOT_KEY, io_error, layout, parse_key, read_certificate, read_key};
-use super::bundle::Bundle;
+use super::bundle::{Above, Bundle};
 use super::inventory::{Inventory, IssuedRecord, Record};
 use super::issuer::{IssueError, Issuer, IssuerIdentity, RecordError};
-use super::key::PrivateKey;
+use super::key::FreshKey;
 use super::observed::{ObservedCertificate, is_signed_by};
 use super::pem;
 use super::request::{CertificateRequest, KeyType};
@@ -71,6 +71,8 @@ struct Inner {
     has_passphrase: bool,
     /// The names of the root's and the current intermediate's key files, when not encrypted.
     in_the_clear: Vec<String>,
+    /// What every new leaf has above it.
+    above: Arc<Above>,
     identity: IssuerIdentity,
     inventory: Inventory,
 }
@@ -297,6 +299,12 @@ impl EmbeddedCa {
         if current.open_if_clear()? {
             in_the_clear.push(current.key_name().to_owned());
         }
+        let above = Above::new(vec![current.der.clone()], root_der.clone()).map_err(|_| {
+            CaError::Unfit {
+                path: root_path,
+                problem: "is no root",
+            }
+        })?;
         let inventory = Inventory::of(directory);
         let identity = IssuerIdentity {
             revoked: Arc::new(inventory.revoked().map_err(CaError::Inventory)?),
@@ -315,6 +323,7 @@ impl EmbeddedCa {
                 older,
                 has_passphrase: passphrase.is_some(),
                 in_the_clear,
+                above: Arc::new(above),
                 identity,
                 inventory,
             }),
@@ -495,9 +504,7 @@ impl EmbeddedCa {
         request: &CertificateRequest,
         now: OffsetDateTime,
     ) -> Result<Bundle, IssueError> {
-        let Inner {
-            root_der, current, ..
-        } = &*self.inner;
+        let Inner { current, above, .. } = &*self.inner;
         let intermediate = &current.certificate;
         if now < intermediate.not_before || now > intermediate.not_after {
             return Err(IssueError::CaNotValidNow {
@@ -515,20 +522,12 @@ impl EmbeddedCa {
             });
         }
         let signer = current.signer()?;
-        let key = PrivateKey::generate(request.key_type()).map_err(IssueError::Key)?;
+        let key = FreshKey::generate(request.key_type()).map_err(IssueError::Key)?;
         let params = leaf_params(request, &validity, intermediate.not_before)?;
-        let leaf = params
-            .signed_by(key.pair(), signer)
-            .map_err(IssueError::Sign)?;
-        let bundle = Bundle::new(
-            &key,
-            leaf.into(),
-            vec![current.der.clone()],
-            root_der.clone(),
-        )
-        .map_err(IssueError::Unreadable)?;
+        let leaf = params.signed_by(&key, signer).map_err(IssueError::Sign)?;
+        let bundle = Bundle::issued(key, leaf.into(), above).map_err(IssueError::Unreadable)?;
         bundle
-            .check(request.profile(), request.sans(), now)
+            .check_issued(request, intermediate, params.not_before, params.not_after)
             .map_err(IssueError::Unfit)?;
         Ok(bundle)
     }

@@ -8,6 +8,7 @@ use super::*;
 use crate::ground::mortal::with_steps;
 use crate::ground::write_atomic;
 use crate::pki::key::KeyError;
+use crate::pki::key::PrivateKey;
 use crate::pki::request::RequestError;
 use crate::pki::template::ca_params;
 use crate::pki::{Profile, RenewalReason, RenewalRule, renewal_reasons};
