@@ -27,7 +27,7 @@ fn bundle(ca: &EmbeddedCa, sans: &[&str], profile: Profile, key_type: KeyType) -
         .collect();
     let request =
         CertificateRequest::new("a.lan", profile, sans, 90 * DAY, key_type).expect("valid");
-    ca.issue_at(&request, NOW).expect("issued")
+    ca.sign_at(&request, NOW).expect("issued")
 }
 
 fn web(ca: &EmbeddedCa) -> Bundle {

@@ -20,7 +20,7 @@ fn issue(ca: &EmbeddedCa, profile: Profile, sans: &[&str], key_type: KeyType) ->
     let sans = sans.iter().map(|san| san.parse().expect("name")).collect();
     let request =
         CertificateRequest::new("test", profile, sans, 30 * DAY, key_type).expect("valid");
-    ca.issue_at(&request, OffsetDateTime::now_utc())
+    ca.sign_at(&request, OffsetDateTime::now_utc())
         .expect("issued")
 }
 

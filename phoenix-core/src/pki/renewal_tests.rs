@@ -198,7 +198,7 @@ fn a_common_name_is_no_reason_only_where_the_issuer_decides_it() {
         90 * DAY,
         KeyType::EcdsaP256,
     );
-    let bundle = ca.issue_at(&given, NOW).expect("issued");
+    let bundle = ca.sign_at(&given, NOW).expect("issued");
     let found = |identity: &IssuerIdentity, wanted: &CertificateRequest| {
         shown(&renewal_reasons(
             Ok(Some(&bundle)),
