@@ -1,5 +1,6 @@
 //! The command line as types.
 
+mod ca;
 mod cert;
 
 use std::ffi::OsString;
@@ -11,6 +12,10 @@ use clap_complete::Shell;
 
 use crate::exit;
 
+pub(crate) use ca::{
+    Ca, CaCrl, CaExport, CaImport, CaInit, CaPlace, CaReencrypt, CaRevoke, CaRotate, CaShow,
+    PassphraseSource,
+};
 pub(crate) use cert::{Cert, CertCheck, CertIssue, CertShow, CertVerify};
 
 /// Takes a site of Proxmox VE guests, a private CA, a Docker Swarm, secrets, Portainer and stacks
@@ -111,6 +116,9 @@ pub(crate) enum Command {
     /// Look at, check and issue certificates; most of it needs no site
     #[command(subcommand)]
     Cert(Cert),
+    /// Make, show, rotate and use a CA in a directory; most of it needs no site
+    #[command(subcommand)]
+    Ca(Ca),
     /// Print the JSON Schema of the site file
     Schema,
     /// Print shell completions

@@ -8,6 +8,7 @@ use phoenix_core::pki::{KeyType, Profile, SubjectAltName};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::PassphraseSource;
 use crate::exit;
 
 /// What to do with certificates.
@@ -104,6 +105,9 @@ pub(crate) struct CertIssue {
     #[arg(long, value_name = "DIR")]
     pub(crate) ca: PathBuf,
 
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseSource,
+
     /// Where to write cert.pem (the certificate, then the intermediate), key.pem and ca.pem (the
     /// root)
     #[arg(long, value_name = "DIR")]
@@ -131,7 +135,7 @@ fn name(text: &str) -> Result<SubjectAltName, String> {
     )
 }
 
-fn lifetime(text: &str) -> Result<Duration, String> {
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 90d or 12h"))
 }
 

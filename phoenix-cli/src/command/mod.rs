@@ -1,6 +1,7 @@
 //! The commands, and what they share: the site file found and loaded, a runtime that listens for
 //! signals.
 
+mod ca;
 mod cert;
 mod check;
 mod exec;
@@ -27,6 +28,7 @@ use crate::render::{self, Severity};
 /// How long what runs in the background may take to end after a command has.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
 
+pub(crate) use ca::{AuthorityKey, CaCertificate, Overview};
 pub(crate) use cert::{Checked, Described, Description};
 #[cfg(test)]
 pub(crate) use cert::{NameCheck, Verdict};
@@ -56,6 +58,7 @@ pub(crate) fn run(arguments: &Arguments, printer: &Arc<Printer>) -> Result {
         Command::Status => status::status(global, printer),
         Command::Check => check::check(global, printer),
         Command::Cert(command) => cert::cert(global, printer, command),
+        Command::Ca(command) => ca::ca(global, printer, command),
         Command::Schema => Ok(schema(printer)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

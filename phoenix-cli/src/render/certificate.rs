@@ -77,14 +77,7 @@ pub(crate) fn described(layout: &Layout, certificate: &Described) -> String {
     let mut text = format!("{}\n", layout.paint(Layout::BOLD, &subject));
     let mut say = |label: &str, value: &str| line(layout, &mut text, label, value);
     say("issuer", &escape::line(&certificate.issuer));
-    let left = match certificate.days_left {
-        days if days < 0 => layout.paint(Layout::BAD, "expired").into_owned(),
-        1 => layout.paint(Layout::WARN, "1 day left").into_owned(),
-        days if days < FEW_DAYS => layout
-            .paint(Layout::WARN, &format!("{days} days left"))
-            .into_owned(),
-        days => format!("{days} days left"),
-    };
+    let left = days_left(layout, certificate.days_left);
     say(
         "valid",
         &format!(
@@ -157,7 +150,7 @@ fn key(key: HeldKey) -> &'static str {
     }
 }
 
-fn line(layout: &Layout, text: &mut String, label: &str, value: &str) {
+pub(super) fn line(layout: &Layout, text: &mut String, label: &str, value: &str) {
     // What is painted has columns that do not show; it is short, and is left as it is.
     let room = layout
         .width
@@ -173,7 +166,19 @@ fn line(layout: &Layout, text: &mut String, label: &str, value: &str) {
     }
 }
 
-fn instant(at: OffsetDateTime) -> String {
+/// How many days a certificate is valid for still.
+pub(super) fn days_left(layout: &Layout, days: i64) -> String {
+    match days {
+        days if days < 0 => layout.paint(Layout::BAD, "expired").into_owned(),
+        1 => layout.paint(Layout::WARN, "1 day left").into_owned(),
+        days if days < FEW_DAYS => layout
+            .paint(Layout::WARN, &format!("{days} days left"))
+            .into_owned(),
+        days => format!("{days} days left"),
+    }
+}
+
+pub(super) fn instant(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 

@@ -1,6 +1,7 @@
 //! Events, plans, reports and failures as text for people. Nothing here prints, and nothing here
 //! decides anything: text in, text out.
 
+mod ca;
 mod certificate;
 mod failure;
 mod plan;
@@ -16,6 +17,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::escape;
 
+pub(crate) use ca::ca;
 pub(crate) use certificate::{certificate_list, certificates, checks, described};
 pub(crate) use failure::{details, failure, reason};
 pub(crate) use plan::{change, plan, plan_line};

@@ -94,7 +94,7 @@ impl Described {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(in super::super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

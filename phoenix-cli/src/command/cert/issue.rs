@@ -8,16 +8,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use phoenix_core::pki::{
-    Bundle, CaParameters, CertificateFile, CertificateRequest, EmbeddedCa, KeyType,
-};
+use phoenix_core::pki::{Bundle, CertificateFile, CertificateRequest, EmbeddedCa};
 use phoenix_core::sync::FORMAT_VERSION;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::super::Result;
+use super::super::{Result, ca};
 use super::describe::Described;
 use crate::arguments::CertIssue;
 use crate::error::CommandError;
@@ -32,12 +29,6 @@ const CA: &str = "ca.pem";
 
 /// Ends the name of a file that is not in its place yet.
 const NEW: &str = ".new";
-
-/// Of a CA that is made on first use: as a site's, when that does not say otherwise.
-const CA_NAME: &str = "Phoenix CA";
-const DAY: Duration = Duration::from_secs(86_400);
-const ROOT_DAYS: u32 = 3650;
-const INTERMEDIATE_DAYS: u32 = 1825;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -72,21 +63,18 @@ pub(super) fn issue(printer: &Printer, arguments: &CertIssue) -> Result {
     refuse_to_replace(out, arguments.force)?;
     refuse_the_cas_own(&arguments.ca, out)?;
 
-    let parameters = CaParameters::new(
-        CA_NAME,
-        DAY * ROOT_DAYS,
-        DAY * INTERMEDIATE_DAYS,
-        KeyType::default(),
-    )
-    .map_err(|error| CommandError::from_error(Exit::Failed, &error))?;
+    let passphrase = ca::passphrase(printer, &arguments.passphrase)?;
+    let parameters = ca::usual_parameters()
+        .map_err(|error| ca::refused(&error))?
+        .with_passphrase(passphrase);
     let (ca, created) = EmbeddedCa::open_or_create(&arguments.ca, &parameters)
-        .map_err(|error| CommandError::from_error(Exit::Failed, &error))?;
+        .map_err(|error| ca::refused(&error))?;
     // A certificate knows whole seconds alone; 90 days of validity are 90 days left then.
     let now = OffsetDateTime::now_utc();
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let bundle = ca
         .issue_at(&request, now)
-        .map_err(|error| CommandError::from_error(Exit::Failed, &error))?;
+        .map_err(|error| ca::refused(&error))?;
     write(&bundle, out).map_err(|(path, error)| {
         CommandError::new(
             Exit::Failed,
@@ -94,6 +82,9 @@ pub(super) fn issue(printer: &Printer, arguments: &CertIssue) -> Result {
         )
     })?;
 
+    for warning in ca.warnings(now, request.lifetime()) {
+        printer.err(&render::warning(printer.err_layout(), &warning));
+    }
     if let Some(name) = request.uncovered_common_name() {
         let message = format!(
             "the common name {name} is none of the certificate's names, and clients look at \

@@ -20,6 +20,7 @@ use crate::error::{self, CommandError};
 use crate::exit::Exit;
 use crate::printer::Printer;
 
+pub(super) use describe::hexadecimal;
 pub(crate) use describe::{Described, Description};
 #[cfg(test)]
 pub(crate) use describe::{NameCheck, Verdict};
@@ -37,7 +38,7 @@ pub(super) fn cert(global: &Global, printer: &Arc<Printer>, command: &Cert) -> R
 }
 
 /// The certificates in a local file, or what is wrong with it.
-fn read(file: &Path) -> std::result::Result<CertificateFile, String> {
+pub(super) fn read(file: &Path) -> std::result::Result<CertificateFile, String> {
     // There may be a key in it.
     let content = std::fs::read(file)
         .map(SecretBytes::new)

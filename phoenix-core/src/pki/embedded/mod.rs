@@ -387,6 +387,22 @@ impl EmbeddedCa {
         self.inner.has_root_key
     }
 
+    /// Whether the root's key is there and not encrypted.
+    #[must_use]
+    pub fn is_root_key_in_the_clear(&self) -> bool {
+        self.is_in_the_clear(ROOT_KEY)
+    }
+
+    /// Whether the current intermediate's key is not encrypted.
+    #[must_use]
+    pub fn is_signing_key_in_the_clear(&self) -> bool {
+        self.is_in_the_clear(self.inner.current.key_name())
+    }
+
+    fn is_in_the_clear(&self, name: &str) -> bool {
+        self.inner.in_the_clear.iter().any(|clear| clear == name)
+    }
+
     /// How this CA departs from `parameters`, readable; empty when it does not. An existing CA is
     /// never changed, so that each is worth a warning.
     #[must_use]
