@@ -21,6 +21,8 @@ mod acme;
 mod bundle;
 mod delivered;
 mod embedded;
+#[cfg(test)]
+mod fuzzed;
 mod inspect;
 mod inventory;
 mod issuer;
@@ -39,6 +41,15 @@ mod stored_key;
 mod template;
 mod times;
 mod tls;
+
+/// What holds for every input of the parsers of servers' answers, for the fuzzer: each panics
+/// where it does not. No part of the library's interface.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::acme::fuzzing::{acme, responder};
+    pub use super::step_ca::fuzzing::{jwe, step_ca};
+}
 
 pub use acme::{
     Acme, AcmeError, AcmeSettings, ChallengeKind, ChallengeSolver, DnsHook, HookError,

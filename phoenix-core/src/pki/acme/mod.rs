@@ -17,6 +17,8 @@
 
 mod account;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod order;
 mod responder;
 mod transport;

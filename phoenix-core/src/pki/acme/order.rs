@@ -374,7 +374,7 @@ fn timed(doing: &'static str, error: Error, deadline: Deadline) -> Ended {
     }
 }
 
-fn shown(kind: &ChallengeType) -> String {
+pub(super) fn shown(kind: &ChallengeType) -> String {
     match kind {
         ChallengeType::Http01 => "http-01".to_owned(),
         ChallengeType::Dns01 => "dns-01".to_owned(),

@@ -18,7 +18,8 @@ use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 const PREFIX: &str = "/.well-known/acme-challenge/";
@@ -71,7 +72,7 @@ pub enum ResponderError {
 /// The listeners that are open.
 static OPEN: Mutex<BTreeMap<SocketAddr, Weak<Listener>>> = Mutex::new(BTreeMap::new());
 
-type Answers = Arc<Mutex<BTreeMap<String, (String, usize)>>>;
+pub(super) type Answers = Arc<Mutex<BTreeMap<String, (String, usize)>>>;
 
 /// One open address. It closes when dropped.
 struct Listener {
@@ -205,7 +206,10 @@ async fn accept(socket: TcpListener, answers: Answers) {
     }
 }
 
-async fn serve(stream: TcpStream, answers: Answers) -> Result<(), hyper::Error> {
+pub(super) async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    answers: Answers,
+) -> Result<(), hyper::Error> {
     let service = service_fn(move |request| {
         let response = respond(&request, &answers);
         async move { Ok::<_, Infallible>(response) }
@@ -249,6 +253,7 @@ fn respond<B>(request: &Request<B>, answers: &Answers) -> Response<Full<Bytes>> 
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
 

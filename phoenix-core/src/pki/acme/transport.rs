@@ -114,7 +114,7 @@ impl HttpClient for Transport {
 }
 
 /// What a `Retry-After` header says: seconds, or a date.
-fn wait(text: &str, now: OffsetDateTime) -> Option<Duration> {
+pub(super) fn wait(text: &str, now: OffsetDateTime) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

@@ -61,10 +61,10 @@ struct Inner {
     provisioners: Mutex<BTreeMap<String, Arc<Provisioner>>>,
 }
 
-struct Server {
-    root: CertificateDer<'static>,
-    root_pem: String,
-    wire: Wire,
+pub(super) struct Server {
+    pub(super) root: CertificateDer<'static>,
+    pub(super) root_pem: String,
+    pub(super) wire: Wire,
 }
 
 /// A provisioner whose key has been decrypted.
@@ -77,13 +77,13 @@ struct Provisioner {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+pub(super) struct Listed {
     #[serde(rename = "type")]
     kind: String,
-    name: String,
+    pub(super) name: String,
     key: Option<Key>,
-    encrypted_key: Option<String>,
-    claims: Option<Limits>,
+    pub(super) encrypted_key: Option<String>,
+    pub(super) claims: Option<Limits>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -92,9 +92,14 @@ struct Key {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Encrypted {
+    pub(super) key: String,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
-    provisioners: Vec<Listed>,
+pub(super) struct Page {
+    pub(super) provisioners: Vec<Listed>,
     #[serde(default)]
     next_cursor: String,
 }
@@ -313,7 +318,7 @@ impl StepCa {
     }
 
     /// Makes a bundle of an answer, and holds it against what was asked for.
-    fn bundle(
+    pub(super) fn bundle(
         &self,
         server: &Server,
         provisioner: &str,
@@ -464,7 +469,10 @@ async fn provisioners(wire: &Wire, deadline: Deadline) -> Result<Vec<Listed>, St
 }
 
 /// The JWK provisioner of this name, and the identifier of its key.
-fn chosen<'a>(listed: &'a [Listed], name: &str) -> Result<(&'a Listed, String), StepCaError> {
+pub(super) fn chosen<'a>(
+    listed: &'a [Listed],
+    name: &str,
+) -> Result<(&'a Listed, String), StepCaError> {
     let jwk = || listed.iter().filter(|one| one.kind == "JWK");
     jwk()
         .find(|one| one.name == name)
@@ -486,13 +494,7 @@ async fn encrypted_key(
         .get(&format!("provisioners/{key_id}/encrypted-key"), deadline)
         .await?;
     match answer.status {
-        200 => {
-            #[derive(Deserialize)]
-            struct Encrypted {
-                key: String,
-            }
-            Ok(wire.parse::<Encrypted>(&answer)?.key)
-        }
+        200 => Ok(wire.parse::<Encrypted>(&answer)?.key),
         404 => Err(StepCaError::NoEncryptedKey {
             name: name.to_owned(),
         }),

@@ -34,7 +34,7 @@ impl Claims {
 
 /// A duration in Go's notation (`24h0m0s`, `1.5h`, `300ms`); `None` for what is none, is negative
 /// or has units that Go lacks.
-fn go_duration(text: &str) -> Option<Duration> {
+pub(super) fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

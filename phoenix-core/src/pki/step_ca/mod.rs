@@ -9,6 +9,8 @@
 //! A token is made for each attempt and used once: the server burns it whatever it answers.
 
 mod errors;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod issuer;
 mod jwe;
 mod limits;

@@ -98,8 +98,9 @@ impl Signer {
                 });
             }
             (kind, curve) => {
+                let shown = format!("{kind} {curve}");
                 return Err(JwkError::Unsupported(
-                    format!("{kind} {curve}").trim().to_owned(),
+                    shown.trim().chars().take(64).collect(),
                 ));
             }
         };

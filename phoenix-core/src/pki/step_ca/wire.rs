@@ -70,7 +70,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    fn new(
+    pub(super) fn new(
         url: &Url,
         builder: reqwest::ClientBuilder,
         in_flight: Arc<Semaphore>,
