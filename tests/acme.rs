@@ -1,6 +1,8 @@
-//! Certificates from a real ACME server (pebble), by http-01 and dns-01, and what goes wrong.
+//! Certificates from real ACME servers (pebble, step-ca), by http-01 and dns-01, and what goes
+//! wrong.
 
 use std::error::Error as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +13,10 @@ use phoenix_core::pki::{
     IssueError, Issuer, KeyType, Profile, RenewalRule, TxtRecord, renewal_reasons,
 };
 use phoenix_lab::pebble::{Pebble, PebbleOptions};
+use phoenix_lab::place::Places;
+use phoenix_lab::step_ca::{ACME, StepCaOptions, StepCaServer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -365,4 +371,137 @@ async fn a_server_that_is_down_is_told_and_a_lost_account_is_made_again() {
         "{}",
         told(&error)
     );
+}
+
+/// A step-ca with an ACME provisioner. It looks at port 80 of the names and nowhere else, so each
+/// test has an address of the loopback of its own, and opening that port takes root.
+struct StepCaLab {
+    server: StepCaServer,
+    state: tempfile::TempDir,
+}
+
+impl StepCaLab {
+    async fn start() -> Self {
+        let places = Places::of_this_user().expect("places");
+        let options = StepCaOptions::default();
+        let server = StepCaServer::start(&places, &options).await;
+        Self {
+            server: server.expect("step-ca"),
+            state: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    fn http(&self, listen: SocketAddr) -> Acme {
+        let directory = format!("{}/acme/{ACME}/directory", self.server.url("127.0.0.1"));
+        let settings = AcmeSettings::new(
+            directory.parse().expect("a URL"),
+            Trust::CaPem(self.server.root_pem().as_bytes().to_vec()),
+            self.state.path().join("issuers/test/account.json"),
+        );
+        Acme::new(settings, ChallengeSolver::Http01 { listen }).expect("an issuer")
+    }
+
+    /// How often the server was told that it may look.
+    fn announced(&self) -> usize {
+        let path = format!("/acme/{ACME}/challenge/");
+        let requests = self.server.requests();
+        requests
+            .iter()
+            .filter(|(at, _)| at.starts_with(&path))
+            .count()
+    }
+}
+
+#[tokio::test]
+async fn step_ca_gives_clients_a_wider_certificate_with_exactly_their_names() {
+    let lab = StepCaLab::start().await;
+    let acme = lab.http((Ipv4Addr::LOCALHOST, 80).into());
+    for key_type in [KeyType::EcdsaP256, KeyType::Rsa2048, KeyType::Ed25519] {
+        let wanted = request(&["localhost", "127.0.0.1"], Profile::Client, key_type);
+        let first = issue(&acme, &wanted)
+            .await
+            .map_err(|error| told(&error))
+            .expect("issued");
+        assert_eq!(first.wider_than(Profile::Client), Some(Profile::Peer));
+        assert_eq!(first.root().fingerprint, lab.server.fingerprint());
+        let second = acme
+            .renew(&wanted, &first, Deadline::after(Duration::from_secs(60)))
+            .await
+            .map_err(|error| told(&error))
+            .expect("renewed");
+        assert_ne!(first.leaf().serial, second.leaf().serial);
+        let reasons = renewal_reasons(
+            Ok(Some(&second)),
+            &wanted,
+            RenewalRule::TwoThirds,
+            acme.identity(),
+            time::OffsetDateTime::now_utc(),
+        );
+        assert_eq!(reasons, [], "{key_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_connect_at_first_is_told_again() {
+    let lab = StepCaLab::start().await;
+    let address = IpAddr::from([127, 0, 80, 1]);
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let listen = free.local_addr().expect("an address");
+    drop(free);
+    let acme = lab.http(listen);
+    let name = address.to_string();
+    let wanted = request(&[&name], Profile::Server, KeyType::EcdsaP256);
+    // What passes port 80 on comes up only after the server has looked in vain.
+    let forwarding = async {
+        while lab.announced() < 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let port_80 = TcpListener::bind((address, 80)).await.expect("port 80");
+        loop {
+            let (mut from, _) = port_80.accept().await.expect("a connection");
+            let mut to = TcpStream::connect(listen).await.expect("Phoenix listens");
+            // Whoever closes first ends it.
+            let _ = copy_bidirectional(&mut from, &mut to).await;
+        }
+    };
+    tokio::select! {
+        issued = issue(&acme, &wanted) => {
+            issued.map_err(|error| told(&error)).expect("issued");
+        }
+        () = forwarding => unreachable!("it never ends"),
+    }
+    assert!(lab.announced() > 1, "{}", lab.server.log());
+}
+
+#[tokio::test]
+async fn somebody_elses_answer_ends_the_order_at_once() {
+    let lab = StepCaLab::start().await;
+    let address = IpAddr::from([127, 0, 80, 2]);
+    let port_80 = TcpListener::bind((address, 80)).await.expect("port 80");
+    let other = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = port_80.accept().await.expect("a connection");
+            let _ = stream.read(&mut [0; 4096]).await;
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+            stream.write_all(answer).await.expect("answered");
+        }
+    });
+    let acme = lab.http((Ipv4Addr::LOCALHOST, 0).into());
+    let name = address.to_string();
+    let begun = std::time::Instant::now();
+    let error = issue(
+        &acme,
+        &request(&[&name], Profile::Server, KeyType::EcdsaP256),
+    )
+    .await
+    .expect_err("not proven");
+    other.abort();
+    let text = told(&error);
+    assert!(
+        text.contains("`127.0.80.2` was not proven by http-01")
+            && text.contains("(rejectedIdentifier)"),
+        "{text}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(20), "{text}");
+    assert_eq!(lab.announced(), 1);
 }

@@ -306,12 +306,17 @@ async fn settle(
                 proofs.objections.remove(name);
                 return Ok(());
             }
-            AuthorizationStatus::Pending => {}
+            // Some servers refuse a proof for good and leave the authorization pending until it
+            // expires.
+            AuthorizationStatus::Pending if now.challenge != Some(ChallengeStatus::Invalid) => {}
             status => {
                 let problem = proofs
                     .objections
                     .remove(name)
-                    .unwrap_or_else(|| format!("it is {status:?}"));
+                    .unwrap_or_else(|| match status {
+                        AuthorizationStatus::Pending => "the server refused it".to_owned(),
+                        status => format!("it is {status:?}"),
+                    });
                 return Err(AcmeError::NotProven {
                     name: name.to_owned(),
                     kind,
