@@ -52,6 +52,9 @@ pub struct Request {
     pub connection: usize,
     /// When it had arrived whole, since the server started.
     pub arrived: Duration,
+    /// When its answer was about to be sent, since the server started; `None` while under way and
+    /// when the connection was dropped.
+    pub answered: Option<Duration>,
     /// `GET`, `POST`, ...
     pub method: String,
     /// Below `/api2/json`, decoded, without the query: `/nodes/pve1/qemu/100/agent/exec`.
@@ -109,6 +112,7 @@ impl RequestLog {
             number,
             connection,
             arrived: self.started.elapsed(),
+            answered: None,
             method: method.to_owned(),
             path: path.to_owned(),
             parameters: Vec::new(),
@@ -122,6 +126,9 @@ impl RequestLog {
     pub(super) fn update(&self, number: usize, change: impl FnOnce(&mut Request)) {
         if let Some(entry) = self.lock().get_mut(number) {
             change(entry);
+            if entry.status.is_some() && entry.answered.is_none() {
+                entry.answered = Some(self.started.elapsed());
+            }
         }
     }
 
