@@ -364,7 +364,15 @@ async fn a_server_that_is_down_is_told_and_a_lost_account_is_made_again() {
         .map_err(|error| told(&error))
         .expect("issued with another account");
     let down = lab.http();
+    let look = || Deadline::after(Duration::from_secs(5));
+    down.probe(look()).await.expect("a directory");
     drop(lab.pebble);
+    let error = down.probe(look()).await.expect_err("down");
+    assert!(
+        told(&error).contains("no usable answer"),
+        "{}",
+        told(&error)
+    );
     let error = issue(&down, &wanted).await.expect_err("down");
     assert!(
         told(&error).contains("no usable answer"),
