@@ -12,6 +12,8 @@ use phoenix_core::pki::{
     Acme, AcmeSettings, Bundle, CertificateRequest, ChallengeSolver, DnsHook, HookError,
     IssueError, Issuer, KeyType, Profile, RenewalRule, TxtRecord, renewal_reasons,
 };
+use phoenix_lab::LabOptions;
+use phoenix_lab::harness::Harness;
 use phoenix_lab::pebble::{Pebble, PebbleOptions};
 use phoenix_lab::place::Places;
 use phoenix_lab::step_ca::{ACME, StepCaOptions, StepCaServer};
@@ -364,7 +366,15 @@ async fn a_server_that_is_down_is_told_and_a_lost_account_is_made_again() {
         .map_err(|error| told(&error))
         .expect("issued with another account");
     let down = lab.http();
+    let look = || Deadline::after(Duration::from_secs(5));
+    down.probe(look()).await.expect("a directory");
     drop(lab.pebble);
+    let error = down.probe(look()).await.expect_err("down");
+    assert!(
+        told(&error).contains("no usable answer"),
+        "{}",
+        told(&error)
+    );
     let error = issue(&down, &wanted).await.expect_err("down");
     assert!(
         told(&error).contains("no usable answer"),
@@ -504,4 +514,105 @@ async fn somebody_elses_answer_ends_the_order_at_once() {
     );
     assert!(begun.elapsed() < Duration::from_secs(20), "{text}");
     assert_eq!(lab.announced(), 1);
+}
+
+const SITE: &str = r#"
+site: acme
+proxmox:
+  url: @PROXMOX_URL@
+  token: { file: proxmox.token }
+  ca: pve-root-ca.pem
+issuers:
+  public:
+    acme:
+      directory: DIRECTORY
+      ca: acme-ca.pem
+      roots: acme-roots.pem
+      dns_01:
+        guest: alone
+        set: [/usr/local/bin/zone, set]
+        clear: [/usr/local/bin/zone, clear]
+        propagation: 1s
+guests:
+  alone: { vmid: @VMID_ALONE@ }
+certificates:
+  web:
+    common_name: web.lab.lan
+    profile: server
+    sans: [web.lab.lan, "*.web.lab.lan"]
+    issuer: public
+    deliver:
+      - guest: alone
+        files:
+          - { part: chain, path: /etc/web/tls.pem }
+          - { part: key, path: /etc/web/tls.key }
+          - { part: ca, path: /etc/web/ca.pem }
+"#;
+
+/// Edits the zone of the tests' DNS server, as `nsupdate` would, and keeps a record of it.
+const ZONE: &str = r#"#!/bin/sh
+echo "$1 $2" >>/run/zone
+case "$1" in
+    set) body="{\"host\":\"$2.\",\"value\":\"$3\"}" ;;
+    clear) body="{\"host\":\"$2.\"}" ;;
+esac
+exec busybox wget -q -O /dev/null --post-data "$body" "http://DNS/$1-txt"
+"#;
+
+#[tokio::test]
+async fn a_site_proves_a_wildcard_by_commands_in_a_guest_and_delivers_it() {
+    let lab = Lab::start(PebbleOptions::default()).await;
+    let template = tempfile::tempdir().expect("a folder");
+    let site = SITE.replace("DIRECTORY", lab.pebble.url.as_str());
+    std::fs::write(template.path().join("phoenix.yaml"), site).expect("written");
+    let options = LabOptions::test().with_guests([("alone", 1101)]);
+    let harness = Harness::start(options, template.path()).await;
+    std::fs::write(harness.path("acme-ca.pem"), &lab.pebble.ca).expect("written");
+    std::fs::write(harness.path("acme-roots.pem"), &lab.pebble.root).expect("written");
+
+    // Guests reach the DNS server through the lab's bridge.
+    let bridge = TcpListener::bind((harness.lab().gateway(), 0)).await;
+    let bridge = bridge.expect("bound");
+    let zone = ZONE.replace("DNS", &bridge.local_addr().expect("address").to_string());
+    let dns = lab.pebble.dns_control;
+    let passing_on = tokio::spawn(async move {
+        loop {
+            let (mut from, _) = bridge.accept().await.expect("a connection");
+            let mut to = TcpStream::connect(dns).await.expect("the DNS server");
+            tokio::spawn(async move {
+                let _ = copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    });
+    let node = harness.node("alone");
+    node.write_file("/usr/local/bin/zone", 0o755, zone.as_bytes())
+        .await
+        .expect("the hook");
+
+    harness.phoenix(&["sync", "all"]).await.expect(0);
+    let script = "openssl verify -verify_hostname any.web.lab.lan -CAfile /etc/web/ca.pem \
+                  -untrusted /etc/web/tls.pem /etc/web/tls.pem && sort /run/zone";
+    let said = node.sh(script).await.and_then(phoenix_lab::Output::success);
+    // Both names have their record at the same place.
+    assert_eq!(
+        said.unwrap_or_else(|error| panic!("{}", error.chain())),
+        "/etc/web/tls.pem: OK\n\
+         clear _acme-challenge.web.lab.lan\nclear _acme-challenge.web.lab.lan\n\
+         set _acme-challenge.web.lab.lan\nset _acme-challenge.web.lab.lan\n"
+    );
+    let again = harness.phoenix(&["--json", "sync", "all"]).await.expect(0);
+    assert_eq!(again.report()["changed"], 0, "{again}");
+    // Neither is anything to do, nor does anything fail, while the server is down.
+    drop(lab);
+    let down = harness.phoenix(&["--json", "sync", "all"]).await.expect(0);
+    assert_eq!(down.report()["changed"], 0, "{down}");
+    assert!(
+        down.stdout
+            .contains("Nothing can be issued until it answers"),
+        "{down}"
+    );
+    let calls = node.sh("wc -l </run/zone").await.expect("counted").text();
+    assert_eq!(calls.trim(), "4");
+    passing_on.abort();
+    harness.stop().await;
 }

@@ -131,7 +131,11 @@ impl Context {
     }
 
     /// The ACME issuer of this name, made once.
-    fn acme(&self, name: Option<&str>, declared: &AcmeAuthority) -> Result<Acme, Failure> {
+    pub(super) fn acme(
+        &self,
+        name: Option<&str>,
+        declared: &AcmeAuthority,
+    ) -> Result<Acme, Failure> {
         let name = name.filter(|name| self.site.issuers.contains_key(*name));
         let key = name.map(str::to_owned);
         let mut made = self.acme.lock().unwrap_or_else(PoisonError::into_inner);

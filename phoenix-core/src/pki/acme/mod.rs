@@ -250,6 +250,24 @@ impl Acme {
     }
 }
 
+impl Acme {
+    /// Looks whether the server answers with a directory. Changes nothing there.
+    ///
+    /// # Errors
+    /// [`IssueError`] when it does not, or not in time.
+    pub async fn probe(&self, deadline: Deadline) -> Result<(), IssueError> {
+        let inner = &self.inner;
+        deadline
+            .run(inner.transport.directory(&inner.accounts.directory))
+            .await?
+            .map_err(|source| AcmeError::Request {
+                doing: "looking up its directory",
+                source,
+            })?;
+        Ok(())
+    }
+}
+
 fn roots(
     settings: &AcmeSettings,
     directory: &str,

@@ -56,6 +56,18 @@ impl Transport {
             .map(|at| at.saturating_duration_since(Instant::now()))
     }
 
+    /// Fetches what must be a directory, and forgets it.
+    pub(super) async fn directory(&self, url: &str) -> Result<(), Error> {
+        let request = http::Request::get(url).body(BodyWrapper::default())?;
+        let mut answer = self.clone().send(request).await?;
+        let content = answer.body.into_bytes().await.map_err(Error::Other)?;
+        let directory: serde_json::Value = serde_json::from_slice(&content)?;
+        match directory["newOrder"].is_string() {
+            true => Ok(()),
+            false => Err(Error::Str("a directory with newOrder")),
+        }
+    }
+
     async fn send(
         self,
         request: http::Request<BodyWrapper<Bytes>>,

@@ -66,12 +66,22 @@ impl Step for AuthorityStep {
                     None => Observation::differs(self.unobserved()).usable(),
                 },
             ),
-            CertificateAuthority::Acme(_) => {
+            CertificateAuthority::Acme(declared) => {
                 // Settings that cannot work are told before a certificate is due.
-                self.cx.issuer(self.name.as_deref())?;
-                Ok(Observation::converged(
-                    "declared; asked when a certificate is due",
-                ))
+                let acme = self.cx.acme(self.name.as_deref(), declared)?;
+                let name = acme.identity().to_string();
+                match acme.probe(self.cx.look()).await {
+                    Ok(()) => Ok(Observation::converged(format!("{name} answers"))),
+                    // Certificates that need nothing do not need it either.
+                    Err(error) => {
+                        let problem = explain::issuing(&error).message;
+                        Ok(
+                            Observation::converged(format!("{name} is declared")).warn(vec![
+                                format!("{problem}. Nothing can be issued until it answers"),
+                            ]),
+                        )
+                    }
+                }
             }
             CertificateAuthority::StepCa(declared) => {
                 let ca = self.cx.step_ca(self.name.as_deref(), declared)?;
