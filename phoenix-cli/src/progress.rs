@@ -24,12 +24,16 @@ pub(crate) struct Progress {
     lines: Option<MultiProgress>,
     /// Whether the changing lines are drawn anew as time passes, and not by events alone.
     ticks: bool,
+    /// Whether the site's name is held back until there is something to say about it.
+    quiet: bool,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     dry_run: bool,
+    /// The line with the site's name while it is held back.
+    held: Option<String>,
     observing: Option<ProgressBar>,
     running: Vec<Running>,
     failed: Vec<(ResourceId, Failure)>,
@@ -56,8 +60,15 @@ impl Progress {
             printer: Arc::clone(printer),
             lines,
             ticks,
+            quiet: false,
             state: Mutex::default(),
         }
+    }
+
+    /// The same, silent for a run that finds nothing to do, as timers want it.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.quiet = !self.printer.layout().verbose && self.printer.layout().width.is_none();
+        self
     }
 
     /// Says what `signal` interrupted.
@@ -158,13 +169,21 @@ impl Progress {
                 let site = escape::line(site);
                 if !dry_run {
                     let line = format!("Site {site} (phoenix {version})");
-                    self.say(&format!("{}\n", layout.paint(Layout::BOLD, &line)));
+                    let line = format!("{}\n", layout.paint(Layout::BOLD, &line));
+                    if self.quiet {
+                        state.held = Some(line);
+                    } else {
+                        self.say(&line);
+                    }
                 }
                 state.observing = self.bar(format!("looking at site {site}"));
             }
             Event::Planned { plan } => {
                 self.take_away(state.observing.take());
                 if !state.dry_run && (plan.has_changes() || plan.failures().next().is_some()) {
+                    if let Some(line) = state.held.take() {
+                        self.say(&line);
+                    }
                     self.say(&render::plan_line(layout, plan));
                 }
             }
@@ -245,6 +264,7 @@ impl Progress {
                     text.trim_end_matches([':', ' ']),
                 ));
             }
+            Event::Finished { .. } if state.held.is_some() => {}
             Event::Finished { .. } => self.say("\n"),
             _ => {}
         }

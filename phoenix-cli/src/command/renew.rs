@@ -35,7 +35,7 @@ pub(super) fn renew(global: &Global, printer: &Arc<Printer>, arguments: &Renew) 
     let options = RenewOptions::default()
         .names(arguments.names.iter().cloned())
         .force(arguments.force);
-    let progress = Arc::new(Progress::new(printer));
+    let progress = Arc::new(Progress::new(printer).quiet());
     let sink: Arc<dyn EventSink> = progress.clone();
     if arguments.dry_run {
         return match until_interrupted(printer, session.plan_renewal(&options, sink))? {
@@ -136,7 +136,7 @@ async fn watching(
 
 /// One renewal; how long to pause afterwards.
 async fn once(printer: &Arc<Printer>, session: &Session, watch: &mut Watch) -> Duration {
-    let progress = Arc::new(Progress::new(printer));
+    let progress = Arc::new(Progress::new(printer).quiet());
     let sink: Arc<dyn EventSink> = progress.clone();
     let ended = session.renew(&RenewOptions::default(), sink).await;
     progress.close();
