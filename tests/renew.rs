@@ -2,6 +2,7 @@
 //! named; what is not as declared is said, and not changed; a watch renews by itself; a thousand
 //! certificates at once go to each guest one request at a time; and a renewal that is killed
 //! anywhere leaves a key with its own certificate.
+#![allow(clippy::print_stderr, reason = "counts and times are for information")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -609,9 +610,9 @@ const VERY_MANY: usize = 10_000;
 async fn ten_thousand_certificates_that_need_nothing_are_planned() {
     let mut text = format!("{BARE}guests:\n  alone: {{ vmid: @VMID_ALONE@ }}\ncertificates:\n");
     for number in 0..VERY_MANY {
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "  c{number}: {{ common_name: c{number}.lab.lan, profile: server, sans: [c{number}.lab.lan] }}\n"
+            "  c{number}: {{ common_name: c{number}.lab.lan, profile: server, sans: [c{number}.lab.lan] }}"
         );
     }
     let harness = start(&[("alone", 1101)], &[("phoenix.yaml", &text)]).await;
