@@ -63,7 +63,7 @@ pub fn acme(data: &[u8]) {
         assert!(told.chars().count() < 2_200, "a long message");
     }
     if let Ok(kind) = serde_json::from_slice::<ChallengeType>(data) {
-        assert!(!order::shown(&kind).contains("Unknown("));
+        let _ = order::shown(&kind);
     }
     let Ok(text) = std::str::from_utf8(data) else {
         return;
