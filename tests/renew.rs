@@ -206,7 +206,7 @@ async fn nothing_due_is_nothing_said_or_written(site: &Site) {
     let run = site.without_writes(&["--json", "renew"]).await.expect(0);
     assert_eq!(run.report()["changed"], 0, "{run}");
     let run = site.without_writes(&["--verbose", "renew"]).await.expect(0);
-    assert!(run.stdout.starts_with("Nothing is due before 2"), "{run}");
+    assert!(run.stdout.contains("Nothing is due before 2"), "{run}");
 }
 
 async fn a_dry_run_shows_and_changes_nothing(site: &Site) {
@@ -317,7 +317,13 @@ async fn everything_is_renewed_at_once(site: &Site) {
     let run = site.without_writes(&["renew"]).await.expect(0);
     assert_eq!(run.stdout, "", "{run}");
     let run = site.harness.phoenix(&["--json", "sync", "all"]).await;
-    assert_eq!(run.expect(0).report()["changed"], 0);
+    let run = run.expect(0);
+    // The daemon was restarted: tasks may still be coming back, and one that was ending may have
+    // held an old version.
+    let mut left = planned_changes(&run.plan());
+    left.remove("retired-versions");
+    left.retain(|_, changes| !changes.iter().all(|change| change.starts_with("await ")));
+    assert!(left.is_empty(), "{left:#?}");
 }
 
 /// A label is not a matter of certificates: what is below it fails, says where to go, and is not
@@ -339,15 +345,15 @@ async fn drift_is_left_to_a_sync(site: &Site) {
     ] {
         assert!(said.contains(text), "{text:?} in {run}");
     }
-    // The label is as it was found; whatever was renewed can be used once it is back.
+    // The label is as it was found.
     let labels = "docker node inspect self --format '{{.Spec.Labels}}'";
     assert_eq!(shell(site.node(), labels).await, "map[]");
-    // What does not need it is renewed.
+    // No declared certificate is renewed before all nodes are as declared.
     site.harness
         .phoenix(&["renew", "--force", "file"])
         .await
-        .expect(0);
-    assert!(site.renewed(&before).await.contains("file"));
+        .expect(1);
+    assert!(site.renewed(&before).await.is_empty());
     site.harness.phoenix(&["sync", "all"]).await.expect(0);
     site.without_writes(&["renew"]).await.expect(0);
 }

@@ -3,8 +3,9 @@
 //! What is renewed are certificates: the declared ones, those of managed Docker daemons and
 //! Phoenix's own. So that they are in use afterwards, the secrets made from them follow, and the
 //! stacks that use those secrets, but a stack only when one of these secrets changes: what else
-//! has been declared anew is left to a whole sync. Everything that these need is checked and never
-//! changed: where it is not as declared, it fails and says so, which blocks what depends on it.
+//! has been declared anew is left to a whole sync. Versions of secrets that nothing refers to any
+//! more are removed at the end. Everything that these need is checked and never changed: where it
+//! is not as declared, it fails and says so, which blocks what depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::session::local;
 use super::state::Served;
 use super::step::{Observation, Progress, Step, View};
 use super::steps::{self, CertificateStep, DockerClientStep, EndpointStep, Issued};
-use super::{Change, Failure, FailureClass, Graph, PlannedAction, PlannedStep, ResourceId};
+use super::{Change, Failure, FailureClass, Graph, PlannedAction, PlannedStep, ResourceId, Verb};
 use crate::pki::Bundle;
 use crate::site::SecretSource;
 
@@ -181,6 +182,11 @@ pub(super) fn scope(
             open.extend(whole.needs(id));
         }
     }
+    // What is left of the keys that were renewed goes; what else is retired is as old.
+    let retired = ResourceId::RetiredVersions;
+    if !secrets.is_empty() && whole.contains(&retired) {
+        wanted.insert(&retired);
+    }
     let mut stacks = BTreeSet::new();
     let steps = wanted
         .iter()
@@ -196,6 +202,7 @@ pub(super) fn scope(
                         secrets: used.clone(),
                     })
                 }
+                (ResourceId::RetiredVersions, _) => step,
                 _ if named.contains(*id) || secrets.contains(*id) => step,
                 _ => Arc::new(Checked { inner: step }),
             };
@@ -279,9 +286,16 @@ impl Step for Checked {
 }
 
 fn not_as_declared(changes: &[Change]) -> Failure {
+    // What a sync would wait for does not answer now.
+    let awaited = !changes.is_empty() && changes.iter().all(|change| change.verb == Verb::Await);
+    let class = if awaited {
+        FailureClass::Unreachable
+    } else {
+        FailureClass::Failed
+    };
     let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
     Failure::message(
-        FailureClass::Failed,
+        class,
         format!("it is not as declared: {}", changes.join(", ")),
     )
     .hint("a renewal changes certificates only; run `phoenix sync all` first")
