@@ -4,6 +4,7 @@
 
 use phoenix_core::pki::Bundle;
 use phoenix_lab::harness::{Harness, Run, planned_changes};
+use phoenix_lab::proxmox_api::{Recorded, Request};
 use phoenix_lab::{LabOptions, Node};
 
 const SITE: &str = r#"
@@ -62,6 +63,14 @@ setsid openssl s_server -www -accept "$2" -cert "/etc/$1/tls.pem" -key "/etc/$1/
 echo $! >"/run/tls-$1.pid"
 "#;
 
+/// Whether a request starts this program in a guest.
+fn starts(request: &Request, program: &str) -> bool {
+    matches!(
+        request.parameter("command"),
+        Some(Recorded::List(argv)) if argv.first().is_some_and(|first| first == program)
+    )
+}
+
 struct Site {
     harness: Harness,
 }
@@ -106,8 +115,13 @@ impl Site {
     /// A sync that has nothing to do, and runs no reload command.
     async fn nothing_to_do(&self) {
         let reloads = self.reloads("").await;
+        self.harness.server().clear_requests();
         self.sync(0, &["Nothing to change."]).await;
         assert_eq!(self.reloads("").await, reloads);
+        let writes = self.harness.server().writes().into_iter();
+        // Only the look from inside the guest is one.
+        let writes = writes.filter(|write| !starts(write, "openssl"));
+        assert_eq!(writes.count(), 0);
     }
 
     /// The changes of a plan to a certificate, which there must be.
@@ -156,6 +170,7 @@ async fn what_is_delivered_is_served_or_has_failed() {
     a_failed_reload_brings_the_previous_files_back(&site).await;
     a_certificate_that_is_not_served_brings_them_back_too(&site).await;
     differences_are_named(&site).await;
+    owner_and_mode_are_read_back(&site).await;
     site.harness.stop().await;
 }
 
@@ -334,6 +349,81 @@ async fn differences_are_named(site: &Site) {
         "deliver alone:/etc/outer/tls.pem (unreadable: no PEM certificate)"
     );
     site.sync(0, &[]).await;
+    site.assert_served().await;
+    site.nothing_to_do().await;
+}
+
+/// What was changed by hand is named and put right, and no more than that is done: no certificate
+/// is issued, no other file placed, nothing reloaded.
+async fn owner_and_mode_are_read_back(site: &Site) {
+    let (serial, reloads) = (site.serial("outer"), site.reloads("").await);
+    let inode = "stat -c %i /etc/outer/tls.pem";
+    let (files, untouched) = (outer_files(site).await, site.shell(inode).await);
+    let key = "/etc/outer/tls.key";
+    for (by_hand, reasons) in [
+        (
+            "chmod 0644 /etc/outer/tls.key",
+            &["mode of /etc/outer/tls.key is 0644, declared 0600"][..],
+        ),
+        (
+            "chown daemon:daemon /etc/outer/tls.key",
+            &["owner of /etc/outer/tls.key is daemon:daemon, declared root:root"],
+        ),
+        (
+            "chown 4711 /etc/outer/tls.key; chmod 4600 /etc/outer/tls.key",
+            &[
+                "owner of /etc/outer/tls.key is 4711:root, declared root:root",
+                "mode of /etc/outer/tls.key is 4600, declared 0600",
+            ],
+        ),
+        // What the link leads to is told of, and not changed.
+        (
+            "cp -a /etc/outer/tls.key /root/kept; chmod 0604 /root/kept; ln -sf /root/kept /etc/outer/tls.key",
+            &["mode of /etc/outer/tls.key is 0604, declared 0600"],
+        ),
+    ] {
+        site.shell(by_hand).await;
+        site.harness.server().clear_requests();
+        let pending = site.pending("outer").await;
+        let why = reasons.join("; ");
+        assert_eq!(pending, [format!("deliver alone:{key} ({why})")]);
+        // A plan asks once for each delivery, of all files at once.
+        let asked = site.harness.server().requests();
+        let asked = asked.iter().filter(|request| starts(request, "stat"));
+        assert_eq!(asked.count(), 2);
+
+        let status = site.harness.phoenix(&["status"]).await;
+        let said = format!("{}{}", status.stdout, status.stderr);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(&why), "{why:?} in {status}");
+
+        site.sync(0, reasons).await;
+        assert_eq!(outer_files(site).await, files);
+        assert_eq!(site.shell(inode).await, untouched);
+        site.nothing_to_do().await;
+    }
+    assert_eq!(site.shell("stat -c %a /root/kept").await, "604");
+    assert_eq!(site.serial("outer"), serial);
+    assert_eq!(site.reloads("").await, reloads);
+
+    // A missing file is missing, whatever is told of the other.
+    site.shell("rm /etc/outer/tls.key; chmod 0640 /etc/outer/tls.pem")
+        .await;
+    let pending = site.pending("outer").await;
+    assert_eq!(
+        pending[..2],
+        [
+            "deliver alone:/etc/outer/tls.pem (mode of /etc/outer/tls.pem is 0640, declared 0644)",
+            "deliver alone:/etc/outer/tls.key (missing)",
+        ]
+    );
+    assert!(
+        pending[2].starts_with("reload ") && pending[2].ends_with("(files change)"),
+        "{pending:?}"
+    );
+    site.sync(0, &[]).await;
+    assert_eq!(outer_files(site).await, files);
+    assert_eq!(site.reloads("").await, reloads + 1);
     site.assert_served().await;
     site.nothing_to_do().await;
 }

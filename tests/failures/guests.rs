@@ -22,6 +22,7 @@ pub(super) async fn go() {
     a_failed_reload_fails_its_certificate_and_is_made_up_for(&fixture).await;
     other_ends_of_a_reload_are_no_success_either(&fixture).await;
     a_lost_result_is_a_failure_and_runs_nothing_twice(&fixture).await;
+    what_is_not_told_of_a_file_is_no_success(&fixture).await;
     exec_passes_everything_through(&fixture).await;
     a_plan_with_changes_in_reach_writes_nothing(&fixture).await;
     fixture.harness.stop().await;
@@ -357,8 +358,11 @@ async fn other_ends_of_a_reload_are_no_success_either(fixture: &Fixture) {
 
 /// The command ran, and how it ended nobody will ever know.
 async fn a_lost_result_is_a_failure_and_runs_nothing_twice(fixture: &Fixture) {
-    let vmid = fixture.worker().vmid();
-    let exec = || Filter::any().method("POST").path("/agent/exec").vmid(vmid);
+    // Owners and modes are looked at by programs, too.
+    let reload = || {
+        let vmid = fixture.worker().vmid();
+        Filter::any().vmid(vmid).program(RELOAD[0])
+    };
     for lost in ["the result", "the start"] {
         // So that the reload is all that is left to do in the worker.
         fixture.reload_is("exit 3").await;
@@ -370,10 +374,12 @@ async fn a_lost_result_is_a_failure_and_runs_nothing_twice(fixture: &Fixture) {
         let faults = fixture.server().faults();
         let (injection, words) = if lost == "the result" {
             let words = ["its result was lost"].as_slice();
-            (faults.lose_exec_result(vmid), words)
+            let result = reload().path("/agent/exec-status");
+            (faults.inject(result, Fault::LoseExecResult), words)
         } else {
             let words = ["it may have been started", "596"].as_slice();
-            (faults.inject(exec(), Fault::timed_out()), words)
+            let start = reload().method("POST").path("/agent/exec");
+            (faults.inject(start, Fault::timed_out()), words)
         };
         let run = fixture.sync_json().await;
         assert_eq!(injection.fired(), 1, "{lost}: {run}");
@@ -401,6 +407,87 @@ async fn a_lost_result_is_a_failure_and_runs_nothing_twice(fixture: &Fixture) {
         mended(fixture, before + 1, "outcome unknown").await;
         assert_eq!(fixture.starts_of(&RELOAD), 2, "{lost}");
     }
+}
+
+/// Owner and mode of delivered files are known, or their certificate has failed: whether the
+/// program that tells them cannot be started, nobody knows whether it was, its result is lost, or
+/// it ends badly.
+async fn what_is_not_told_of_a_file_is_no_success(fixture: &Fixture) {
+    let of_stat = || {
+        let vmid = fixture.worker().vmid();
+        Filter::any().vmid(vmid).program("stat")
+    };
+    let start = || of_stat().method("POST").path("/agent/exec");
+    let result = || of_stat().path("/agent/exec-status");
+    let disabled = "Agent error: Command guest-exec has been disabled";
+    let cases: [(Filter, Fault, &[&str]); 3] = [
+        (
+            result(),
+            Fault::LoseExecResult,
+            &["outcome unknown", "its result was lost"],
+        ),
+        (
+            start(),
+            Fault::timed_out(),
+            &["outcome unknown", "it may have been started", "596"],
+        ),
+        (
+            start(),
+            Fault::AnswerBefore(500, disabled.to_owned()),
+            &["stat was not run in guest worker", disabled],
+        ),
+    ];
+    fixture.nothing_to_change().await;
+    let reloads = fixture.reloads().await;
+    // The daemon's files are looked at first, those of the certificate after it.
+    for (step, skip) in [("docker/worker", 0), ("certificate/web", 1)] {
+        for (filter, fault, words) in &cases {
+            fixture.server().clear_requests();
+            let faults = fixture.server().faults();
+            let injection = faults.inject(filter.clone().skip(skip), fault.clone());
+            let run = fixture
+                .phoenix(&["--json", "plan", "--detailed-exitcode"])
+                .await;
+            assert_eq!(injection.fired(), 1, "{step}: {run}");
+            let run = run.expect(1);
+            let plan = run.plan();
+            let steps = plan["steps"].as_array().expect("steps");
+            let planned = steps.iter().find(|planned| planned["step"] == step);
+            let planned = planned.unwrap_or_else(|| panic!("{step} in {run}"));
+            assert_eq!(planned["action"], "failed", "{run}");
+            let failure = &planned["failure"];
+            assert_eq!(failure["guest"], "worker", "{failure}");
+            let message = failure["message"].as_str().expect("message");
+            says(message, &["owner and mode of /etc/", "stat"]);
+            says(message, words);
+            if words.contains(&disabled) {
+                let hint = failure["hint"].as_str().expect("hint");
+                says(hint, &["the guest's agent blocks this command"]);
+            }
+            // It is not asked again, and nothing else is done.
+            assert_eq!(fixture.server().writes().len(), 0);
+        }
+    }
+    let lost = fixture
+        .server()
+        .faults()
+        .inject_times(result().skip(1), Fault::LoseExecResult, 2);
+    let run = fixture.sync_json().await.expect(1);
+    // A sync looks once more before it acts.
+    assert_eq!(lost.fired(), 2, "{run}");
+    assert_eq!(run.failed(), ["certificate/web"], "{run}");
+    assert_eq!(fixture.reloads().await, reloads);
+
+    // One that ends badly is named with how it did.
+    let script = b"#!/bin/sh\necho 'no such luck' >&2; exit 3\n";
+    let path = "/usr/local/bin/stat";
+    let written = fixture.worker().write_file(path, 0o755, script);
+    written.await.expect("the script");
+    let run = fixture.sync_json().await.expect(1);
+    in_node(fixture.worker(), "rm /usr/local/bin/stat").await;
+    run.says(&["docker/worker", "exit code 3", "no such luck"]);
+    assert_eq!(fixture.reloads().await, reloads);
+    fixture.nothing_to_change().await;
 }
 
 async fn exec_passes_everything_through(fixture: &Fixture) {

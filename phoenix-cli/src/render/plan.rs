@@ -157,7 +157,7 @@ mod tests {
                             Change::because(
                                 Verb::Issue,
                                 "server certificate",
-                                vec!["missing".into(), "SAN\u{7} changed".into()],
+                                ["missing", "SAN\u{7} changed"],
                             ),
                             Change::new(Verb::Restart, "docker.service", "its certificate changes")
                                 .disruptive(),

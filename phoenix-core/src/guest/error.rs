@@ -35,6 +35,14 @@ pub enum GuestError {
         /// Why.
         source: AgentError,
     },
+    /// A program that was to tell owners and modes of files does not tell one.
+    #[error("`stat` in guest {guest} does not tell owner and mode of {path}")]
+    Untold {
+        /// The guest.
+        guest: String,
+        /// The file.
+        path: String,
+    },
     /// A file cannot be placed as it was described. Nothing was sent.
     #[error("{} cannot be placed in guest {guest}", source.path)]
     File {

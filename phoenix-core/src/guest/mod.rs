@@ -4,7 +4,7 @@
 //!
 //! * How a program ended is an [`Exit`], and [`CommandFailed`] names guest, program, how it ended
 //!   and what it printed on standard error.
-//! * [`Guest::read`] changes nothing.
+//! * [`Guest::read`] and [`Guest::attributes`] change nothing.
 //! * A placed file is there whole or not at all, and never had another mode than 0600 before its
 //!   owner and its own mode were set. Its content travels on standard input only.
 //!
@@ -23,6 +23,7 @@
 //! ```
 
 mod agent;
+mod attributes;
 mod error;
 mod place;
 
@@ -32,6 +33,7 @@ use crate::ground::{Deadline, SecretBytes};
 
 pub use crate::proxmox::{Exit, Output, UnknownReason};
 pub use agent::AgentGuest;
+pub use attributes::Attributes;
 pub use error::{CommandFailed, GuestError};
 pub use place::{File, FileProblem, InvalidFile};
 
@@ -86,6 +88,20 @@ pub trait Guest: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`GuestError`]; also for a file of more than [`READ_LIMIT`] bytes.
     async fn read(&self, path: &str, deadline: Deadline) -> Result<Option<Vec<u8>>, GuestError>;
+
+    /// Owners, groups and modes of files that are there, in the order of `paths`, by one run of
+    /// `stat` for all of them. Changes nothing in the guest; without paths nothing is run.
+    ///
+    /// # Errors
+    /// [`GuestError`], too where `stat` ends other than with code 0, as for a missing file, and
+    /// where it does not tell of every file.
+    async fn attributes(
+        &self,
+        paths: &[&str],
+        deadline: Deadline,
+    ) -> Result<Vec<Attributes>, GuestError> {
+        attributes::attributes(self, paths, deadline).await
+    }
 
     /// Runs a program that must exit with code 0.
     ///

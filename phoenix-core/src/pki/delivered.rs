@@ -4,88 +4,15 @@
 //! chain together) decides what is compared. Texts that are equal byte by byte have no
 //! difference, all others have at least one, and no key is ever shown.
 
-use std::fmt;
-
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use super::key::{KeyError, PrivateKey};
 use super::observed::{CertificateError, ObservedCertificate};
 use super::pem::{self, PemError};
-use super::renewal::{RenewalReason, chain_of_causes};
+use super::reason::{RenewalReason, chain_of_causes};
 use super::san::SanDifference;
-use super::times::show;
 use crate::ground::SecretBytes;
-
-/// A difference between a delivered file and what it should hold. `Display` is for the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DeliveredDifference {
-    /// One that is a reason to issue a certificate, too.
-    Reason(RenewalReason),
-    /// The serial number is another.
-    Serial {
-        /// What it is, in hexadecimal digits.
-        have: String,
-        /// What it should be.
-        want: String,
-    },
-    /// Its validity ends at another time.
-    NotAfter {
-        /// When it ends.
-        have: OffsetDateTime,
-        /// When it should end.
-        want: OffsetDateTime,
-    },
-    /// The number of certificates is another.
-    Length {
-        /// How many there are.
-        have: usize,
-        /// How many there should be.
-        want: usize,
-    },
-    /// A certificate after the first one is another.
-    Above {
-        /// Its place, from 2.
-        place: usize,
-        /// What is there.
-        have: String,
-        /// What should be.
-        want: String,
-    },
-    /// There is a private key, and none should be.
-    KeyBeside,
-    /// Certificates and key are the wanted ones and written otherwise, or the file should hold
-    /// neither.
-    Content,
-}
-
-impl fmt::Display for DeliveredDifference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reason(reason) => reason.fmt(f),
-            Self::Serial { have, want } => write!(f, "serial is {have}, not {want}"),
-            Self::NotAfter { have, want } => {
-                write!(f, "valid until {}, not {}", show(have), show(want))
-            }
-            Self::Length { have, want } => {
-                let plural = if *have == 1 { "" } else { "s" };
-                write!(f, "has {have} certificate{plural}, not {want}")
-            }
-            Self::Above { place, have, want } => {
-                write!(f, "certificate {place} is {have}, not {want}")
-            }
-            Self::KeyBeside => f.write_str("has a private key, which does not belong there"),
-            Self::Content => f.write_str("its content differs"),
-        }
-    }
-}
-
-impl From<RenewalReason> for DeliveredDifference {
-    fn from(reason: RenewalReason) -> Self {
-        Self::Reason(reason)
-    }
-}
 
 /// What a PEM text holds.
 struct Held {
@@ -131,18 +58,18 @@ pub fn delivered_differences(
     found: &SecretBytes,
     wanted: &SecretBytes,
     now: OffsetDateTime,
-) -> Vec<DeliveredDifference> {
+) -> Vec<RenewalReason> {
     if found == wanted {
         return Vec::new();
     }
     let want = match Held::read(wanted.expose()) {
         Ok(held) if held.key.is_some() || !held.certificates.is_empty() => held,
-        _ => return vec![DeliveredDifference::Content],
+        _ => return vec![RenewalReason::Content],
     };
     let unreadable = |error: &dyn std::error::Error| {
-        vec![DeliveredDifference::from(RenewalReason::Unreadable {
+        vec![RenewalReason::Unreadable {
             problem: chain_of_causes(error),
-        })]
+        }]
     };
     let have = match Held::read(found.expose()) {
         Ok(held) => held,
@@ -160,7 +87,7 @@ pub fn delivered_differences(
     }
     above(&have.certificates, &want.certificates, &mut differences);
     match (&have.key, &want.key) {
-        (Some(_), None) => differences.push(DeliveredDifference::KeyBeside),
+        (Some(_), None) => differences.push(RenewalReason::KeyBeside),
         (Some(key), Some(wanted)) => {
             // Beside a certificate it is that one's key or nobody's.
             let right = match have.certificates.first() {
@@ -168,18 +95,18 @@ pub fn delivered_differences(
                 _ => wanted.public_key(),
             };
             if key.public_key() != right {
-                differences.push(RenewalReason::KeyMismatch.into());
+                differences.push(RenewalReason::KeyMismatch);
                 if let (have, Some(want)) = (key.key_type(), wanted.key_type())
                     && have != Some(want)
                 {
-                    differences.push(RenewalReason::KeyType { have, want }.into());
+                    differences.push(RenewalReason::KeyType { have, want });
                 }
             }
         }
         (None, _) => {}
     }
     if differences.is_empty() {
-        differences.push(DeliveredDifference::Content);
+        differences.push(RenewalReason::Content);
     }
     differences
 }
@@ -189,59 +116,53 @@ fn fields(
     have: &ObservedCertificate,
     want: &ObservedCertificate,
     now: OffsetDateTime,
-    differences: &mut Vec<DeliveredDifference>,
+    differences: &mut Vec<RenewalReason>,
 ) {
     if have.fingerprint == want.fingerprint {
         return;
     }
     if now > have.not_after {
-        differences.push(
-            RenewalReason::Expired {
-                at: have.not_after,
-                ago: (now - have.not_after).unsigned_abs(),
-            }
-            .into(),
-        );
+        differences.push(RenewalReason::Expired {
+            at: have.not_after,
+            ago: (now - have.not_after).unsigned_abs(),
+        });
     } else if now < have.not_before {
         let from = have.not_before;
-        differences.push(RenewalReason::NotYetValid { from }.into());
+        differences.push(RenewalReason::NotYetValid { from });
     }
     if have.serial != want.serial {
-        differences.push(DeliveredDifference::Serial {
+        differences.push(RenewalReason::Serial {
             have: have.serial.clone(),
             want: want.serial.clone(),
         });
     }
     if have.not_after != want.not_after {
-        differences.push(DeliveredDifference::NotAfter {
+        differences.push(RenewalReason::NotAfter {
             have: have.not_after,
             want: want.not_after,
         });
     }
     if have.common_name != want.common_name {
-        differences.push(
-            RenewalReason::CommonName {
-                have: have.common_name.clone().unwrap_or_default(),
-                want: want.common_name.clone().unwrap_or_default(),
-            }
-            .into(),
-        );
+        differences.push(RenewalReason::CommonName {
+            have: have.common_name.clone().unwrap_or_default(),
+            want: want.common_name.clone().unwrap_or_default(),
+        });
     }
     let names = SanDifference::between(&have.sans, &want.sans);
     if !names.is_empty() {
-        differences.push(RenewalReason::Names(names).into());
+        differences.push(RenewalReason::Names(names));
     }
     if let Some(wanted) = want.profile
         && have.profile != Some(wanted)
     {
         let (have, want) = (have.profile, wanted);
-        differences.push(RenewalReason::Profile { have, want }.into());
+        differences.push(RenewalReason::Profile { have, want });
     }
     if let Some(wanted) = want.key_type
         && have.key_type != Some(wanted)
     {
         let (have, want) = (have.key_type, wanted);
-        differences.push(RenewalReason::KeyType { have, want }.into());
+        differences.push(RenewalReason::KeyType { have, want });
     }
     if (&have.issuer, &have.authority_key_id) != (&want.issuer, &want.authority_key_id) {
         let by = |certificate: &ObservedCertificate| match &certificate.authority_key_id {
@@ -249,7 +170,7 @@ fn fields(
             None => certificate.issuer.clone(),
         };
         let (have, want) = (by(have), by(want));
-        differences.push(RenewalReason::IssuerChanged { have, want }.into());
+        differences.push(RenewalReason::IssuerChanged { have, want });
     }
 }
 
@@ -257,10 +178,10 @@ fn fields(
 fn above(
     have: &[ObservedCertificate],
     want: &[ObservedCertificate],
-    differences: &mut Vec<DeliveredDifference>,
+    differences: &mut Vec<RenewalReason>,
 ) {
     if have.len() != want.len() {
-        differences.push(DeliveredDifference::Length {
+        differences.push(RenewalReason::Length {
             have: have.len(),
             want: want.len(),
         });
@@ -271,7 +192,7 @@ fn above(
     };
     for (index, (have, want)) in have.iter().zip(want).enumerate().skip(1) {
         if have.fingerprint != want.fingerprint {
-            differences.push(DeliveredDifference::Above {
+            differences.push(RenewalReason::Above {
                 place: index + 1,
                 have: named(have),
                 want: named(want),

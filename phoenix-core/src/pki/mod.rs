@@ -9,6 +9,7 @@
 //! * [`InventoryEntry`]: what the embedded CA knows of what it issued; [`Crl`]: what it revoked
 //! * [`CertificateFile`]: certificates of any origin, taken apart, and what they are good for
 //! * [`lint`]: which rules a certificate breaks that clients may hold it to
+//! * [`RenewalReason`]: the one list of reasons to do something about a certificate
 //! * [`renewal_reasons`]: why a stored bundle no longer is what is asked for
 //! * [`delivered_differences`]: how a delivered file differs from what it should hold
 //! * [`TlsIdentity`], [`root_store`], [`client_config`], [`server_config`]: TLS with all that
@@ -30,6 +31,7 @@ mod key;
 mod lint;
 mod observed;
 mod pem;
+mod reason;
 mod renewal;
 mod request;
 mod revocation;
@@ -56,7 +58,7 @@ pub use acme::{
     ResponderError, TxtRecord,
 };
 pub use bundle::{Bundle, BundleError, CheckError};
-pub use delivered::{DeliveredDifference, delivered_differences};
+pub use delivered::delivered_differences;
 pub use embedded::{CaError, CaParameters, EmbeddedCa, ImportedCa, Intermediate};
 pub use inspect::{
     CertificateFile, HeldKey, HeldName, InspectedCertificate, Purpose, VerdictError,
@@ -67,7 +69,8 @@ pub use key::KeyError;
 pub use lint::{LintFinding, LintRule, LintSeverity, lint};
 pub use observed::{CertificateError, ObservedCertificate};
 pub use pem::PemError;
-pub use renewal::{RenewalReason, RenewalRule, renewal_reasons};
+pub use reason::RenewalReason;
+pub use renewal::{RenewalRule, renewal_reasons};
 pub use request::{CertificateRequest, KeyType, Profile, RequestError, UnknownChoice};
 pub use revocation::{Crl, CrlError, RevocationReason, RevokeError};
 pub use san::{SanDifference, SanError, SubjectAltName};

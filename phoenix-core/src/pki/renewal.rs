@@ -4,7 +4,6 @@
 //! is, so that a plan made twice says the same. A bundle that was just issued for a request gives
 //! no reason (as long as [`RenewalRule::Before`] is below the lifetime), so that renewing ends.
 
-use std::fmt;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -12,11 +11,11 @@ use time::OffsetDateTime;
 use super::bundle::{Bundle, BundleError};
 use super::issuer::IssuerIdentity;
 use super::observed::ObservedCertificate;
-use super::request::{CertificateRequest, KeyType, Profile};
+use super::reason::{RenewalReason, chain_of_causes};
+use super::request::CertificateRequest;
 use super::san::SanDifference;
 use super::serial::Serial;
 use super::template::BACKDATE;
-use super::times::{about, exactly, show};
 
 /// When a certificate that is otherwise right is issued anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,130 +46,6 @@ impl RenewalRule {
                 certificate.not_before + lifetime * (2.0 / 3.0 - jitter / 20.0)
             }
             Self::Before(left) => not_after - left,
-        }
-    }
-}
-
-/// A reason to issue a certificate anew. `Display` is for the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RenewalReason {
-    /// There is none.
-    Missing,
-    /// What is stored cannot be read.
-    Unreadable {
-        /// Why.
-        problem: String,
-    },
-    /// The private key is not that of the certificate.
-    KeyMismatch,
-    /// Its issuer has revoked it.
-    Revoked {
-        /// When.
-        at: OffsetDateTime,
-    },
-    /// It has expired.
-    Expired {
-        /// The last second of its validity.
-        at: OffsetDateTime,
-        /// How long ago that was.
-        ago: Duration,
-    },
-    /// Its renewal is due.
-    Expiring {
-        /// How long it is still valid.
-        left: Duration,
-        /// Since when it is due.
-        since: OffsetDateTime,
-    },
-    /// It is not valid yet.
-    NotYetValid {
-        /// The first second of its validity.
-        from: OffsetDateTime,
-    },
-    /// It would be valid longer than one issued now: the lifetime was shortened.
-    Outlives {
-        /// How long it is still valid.
-        left: Duration,
-        /// The lifetime that is asked for.
-        lifetime: Duration,
-    },
-    /// The subject's common name is another.
-    CommonName {
-        /// What it is; empty when there is none.
-        have: String,
-        /// What it should be.
-        want: String,
-    },
-    /// The names are others.
-    Names(SanDifference),
-    /// The profile is another.
-    Profile {
-        /// What it is, when it is one.
-        have: Option<Profile>,
-        /// What it should be.
-        want: Profile,
-    },
-    /// The key is of another kind.
-    KeyType {
-        /// What it is, when it is known.
-        have: Option<KeyType>,
-        /// What it should be.
-        want: KeyType,
-    },
-    /// Another issuer is to issue it.
-    IssuerChanged {
-        /// Who issued it.
-        have: String,
-        /// Who should.
-        want: String,
-    },
-    /// It was asked for, due or not.
-    Forced,
-    /// The certificates do not form a valid chain.
-    BrokenChain {
-        /// Why not.
-        problem: String,
-    },
-}
-
-impl fmt::Display for RenewalReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("missing"),
-            Self::Unreadable { problem } => write!(f, "unreadable: {problem}"),
-            Self::KeyMismatch => f.write_str("key does not match"),
-            Self::Revoked { at } => write!(f, "revoked on {}", show(at)),
-            Self::Expired { at, ago } => write!(f, "expired {} ago, on {}", about(*ago), show(at)),
-            Self::Expiring { left, since } => {
-                write!(f, "expires in {}, due since {}", about(*left), show(since))
-            }
-            Self::NotYetValid { from } => write!(f, "not valid before {}", show(from)),
-            Self::Outlives { left, lifetime } => write!(
-                f,
-                "valid for {} more, longer than its lifetime of {}",
-                about(*left),
-                exactly(*lifetime)
-            ),
-            Self::CommonName { have, want } => {
-                write!(f, "common name is `{have}`, not `{want}`")
-            }
-            Self::Names(difference) => write!(f, "SANs differ: {difference}"),
-            Self::Profile { have, want } => write!(
-                f,
-                "profile is {}, not {want}",
-                have.map_or("none", Profile::as_str)
-            ),
-            Self::KeyType { have, want } => write!(
-                f,
-                "key type is {}, not {want}",
-                have.map_or("another", KeyType::as_str)
-            ),
-            Self::IssuerChanged { have, want } => {
-                write!(f, "issuer changed: from {have} to {want}")
-            }
-            Self::Forced => f.write_str("forced"),
-            Self::BrokenChain { problem } => write!(f, "chain is broken: {problem}"),
         }
     }
 }
@@ -288,18 +163,6 @@ fn time_reason(
         });
     }
     None
-}
-
-/// An error's message with those of its sources.
-pub(super) fn chain_of_causes(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(": ");
-        message.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    message
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::ground::SecretBytes;
-use crate::pki::{CaParameters, EmbeddedCa, Issuer, SubjectAltName};
+use crate::pki::{CaParameters, EmbeddedCa, Issuer, KeyType, Profile, SubjectAltName};
 
 const NOW: OffsetDateTime = datetime!(2026-03-01 12:00 UTC);
 const DAY: Duration = Duration::from_secs(86_400);

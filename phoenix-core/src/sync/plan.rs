@@ -130,12 +130,16 @@ impl Change {
         }
     }
 
-    /// A change with several reasons.
-    pub fn because(verb: Verb, what: impl Into<String>, why: Vec<String>) -> Self {
+    /// A change with several reasons, which are shown as they are displayed.
+    pub fn because(
+        verb: Verb,
+        what: impl Into<String>,
+        why: impl IntoIterator<Item = impl ToString>,
+    ) -> Self {
         Self {
             verb,
             what: what.into(),
-            why,
+            why: why.into_iter().map(|reason| reason.to_string()).collect(),
             disruptive: false,
         }
     }

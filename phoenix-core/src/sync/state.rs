@@ -52,16 +52,6 @@ impl Served {
     }
 }
 
-/// What was delivered to a guest last: owner and mode cannot be read back without running a
-/// program there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DeliveredRecord {
-    pub(super) path: String,
-    pub(super) owner: String,
-    pub(super) group: String,
-    pub(super) mode: u32,
-}
-
 /// Held while a sync runs; another one on the same state is refused meanwhile. The kernel
 /// releases it when the process ends, however it ends.
 #[derive(Debug)]
@@ -187,20 +177,6 @@ impl State {
     fn unfinished_path(&self, what: &str) -> PathBuf {
         self.directory
             .join("unfinished")
-            .join(format!("{what}.json"))
-    }
-
-    pub(super) fn delivered(&self, what: &str) -> io::Result<Vec<DeliveredRecord>> {
-        Ok(read_json(&self.delivered_path(what))?.unwrap_or_default())
-    }
-
-    pub(super) fn set_delivered(&self, what: &str, files: &[DeliveredRecord]) -> io::Result<()> {
-        write_json(&self.delivered_path(what), &files)
-    }
-
-    fn delivered_path(&self, what: &str) -> PathBuf {
-        self.directory
-            .join("delivered")
             .join(format!("{what}.json"))
     }
 
@@ -335,7 +311,7 @@ mod tests {
         let state = State::new(directory.path().join("state"));
         assert!(state.fingerprint_key().expect("read").is_none());
         assert!(state.portainer_key().expect("read").is_none());
-        assert!(state.delivered("x").expect("read").is_empty());
+        assert!(state.unfinished("x").expect("read").is_none());
         assert!(!directory.path().join("state").exists());
     }
 

@@ -6,8 +6,10 @@ use futures_util::future::join_all;
 use time::OffsetDateTime;
 
 use super::context::Context;
-use super::steps::{CertificateStep, DockerClientStep, EndpointStep, Issued, service_states};
-use super::{CertificateStatus, Failure, NodeStatus, Status, explain};
+use super::steps::{
+    CertificateStep, DockerClientStep, EndpointStep, Issued, Stored, service_states,
+};
+use super::{CertificateStatus, Change, Failure, NodeStatus, Status, explain};
 use crate::docker::{Node, NodeRole, SwarmState};
 use crate::pki::{Bundle, SubjectAltName};
 use crate::site::SecretSource;
@@ -169,24 +171,19 @@ pub(super) async fn certificate_states(
                 continue;
             }
         };
-        let state = match looked {
-            Looked::HereOnly => stored_state(cx, &issued).await,
-            Looked::InGuestsToo => match step.look().await {
-                Ok((changes, _)) if changes.is_empty() => (true, "valid".to_owned()),
-                Ok((changes, _)) => (
-                    false,
-                    changes
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                ),
-                Err(failure) => {
-                    let text = failure.message.clone();
+        let found = match looked {
+            Looked::HereOnly => step.look_here().await,
+            Looked::InGuestsToo => step.look().await,
+        };
+        let state = match found {
+            Ok(found) => State::of(&found.changes, found.stored),
+            Err(failure) => {
+                let state = State::unknown(&issued, failure.message.clone());
+                if looked == Looked::InGuestsToo {
                     failures.push(failure);
-                    (false, text)
                 }
-            },
+                state
+            }
         };
         states.push(certificate_state(
             name.clone(),
@@ -222,12 +219,43 @@ pub(super) async fn certificate_states(
     (states, failures)
 }
 
+/// A certificate as it was found.
+struct State {
+    bundle: Option<Bundle>,
+    healthy: bool,
+    text: String,
+}
+
+impl State {
+    fn of(changes: &[Change], stored: Stored) -> Self {
+        let texts: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        Self {
+            bundle: stored.bundle,
+            healthy: texts.is_empty(),
+            text: if texts.is_empty() {
+                "valid".to_owned()
+            } else {
+                texts.join(", ")
+            },
+        }
+    }
+
+    /// Of one that cannot be looked at, whatever can be said of it all the same.
+    fn unknown(issued: &Issued, why: String) -> Self {
+        Self {
+            bundle: Bundle::load(&issued.path).ok().flatten(),
+            healthy: false,
+            text: why,
+        }
+    }
+}
+
 /// Whether what is stored of a certificate will do, and else why not.
-async fn stored_state(cx: &Context, issued: &Issued) -> (bool, String) {
+async fn stored_state(cx: &Context, issued: &Issued) -> State {
     match issued.look(cx).await {
-        Ok(stored) if stored.reasons.is_empty() => (true, "valid".to_owned()),
-        Ok(stored) => (false, issued.change(&stored.reasons).to_string()),
-        Err(failure) => (false, failure.message),
+        Ok(stored) if stored.reasons.is_empty() => State::of(&[], stored),
+        Ok(stored) => State::of(&[issued.change(&stored.reasons)], stored),
+        Err(failure) => State::unknown(issued, failure.message),
     }
 }
 
@@ -235,10 +263,9 @@ fn certificate_state(
     name: String,
     issued: &Issued,
     delivered_to: Vec<String>,
-    (healthy, state): (bool, String),
+    state: State,
 ) -> CertificateStatus {
-    // Whatever can be said of its issuer; what is wrong with it is in the state.
-    let bundle = Bundle::load(&issued.path).ok().flatten();
+    let bundle = state.bundle;
     let not_after = bundle.as_ref().map(Bundle::not_after);
     CertificateStatus {
         name,
@@ -257,7 +284,7 @@ fn certificate_state(
             .map(|bundle| issued.rule.due(bundle.leaf(), bundle.not_after())),
         not_after,
         delivered_to,
-        state,
-        healthy,
+        state: state.text,
+        healthy: state.healthy,
     }
 }

@@ -126,12 +126,17 @@ impl AgentCall<'_> {
         if words.is_empty() && input.is_none() {
             return Err(ApiError::died("command or input-data (or both) required"));
         }
-        self.agent(
-            "guest-exec",
-            Value::Object(arguments),
-            "can't execute command",
-        )
-        .await
+        let started = self
+            .agent(
+                "guest-exec",
+                Value::Object(arguments),
+                "can't execute command",
+            )
+            .await?;
+        if let (Some(pid), Some(program)) = (started["pid"].as_i64(), words.first()) {
+            self.faults.started(self.guest.vm.vmid, pid, program);
+        }
+        Ok(started)
     }
 
     pub(super) async fn exec_status(&self, parameters: &Parameters) -> Result<Value, ApiError> {
@@ -140,7 +145,7 @@ impl AgentCall<'_> {
         let mut status = self
             .agent("guest-exec-status", json!({"pid": pid}), &what)
             .await?;
-        if status["exited"] == json!(true) && self.faults.take_lost_result(self.path) {
+        if status["exited"] == json!(true) && self.faults.take_lost_result(self.path, pid) {
             return Err(ApiError::died(format!(
                 "VM {} qga command 'guest-exec-status' failed - got timeout",
                 self.guest.vm.vmid

@@ -1,6 +1,6 @@
 //! Faults that tests put into chosen requests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,14 @@ pub struct Filter {
     method: Option<String>,
     suffix: Option<String>,
     vmid: Option<u32>,
+    program: Option<String>,
     skip: usize,
+}
+
+/// The VM that a path is about.
+fn vmid_of(path: &str) -> Option<u32> {
+    let part = path.split('/').skip_while(|part| *part != "qemu").nth(1);
+    part.and_then(|part| part.parse().ok())
 }
 
 impl Filter {
@@ -39,22 +46,29 @@ impl Filter {
         self
     }
 
+    /// Requests to start this program, as it is written in argv, and for the result of it.
+    pub fn program(mut self, program: &str) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
     /// Lets the first `count` matching requests pass.
     pub fn skip(mut self, count: usize) -> Self {
         self.skip = count;
         self
     }
 
-    fn matches(&self, method: &str, path: &str) -> bool {
-        let vmid = || path.split('/').skip_while(|part| *part != "qemu").nth(1);
+    fn matches(&self, method: &str, path: &str, program: Option<&str>) -> bool {
         self.method.as_deref().is_none_or(|wanted| wanted == method)
             && self
                 .suffix
                 .as_deref()
                 .is_none_or(|suffix| path.ends_with(suffix))
+            && self.vmid.is_none_or(|wanted| vmid_of(path) == Some(wanted))
             && self
-                .vmid
-                .is_none_or(|wanted| vmid() == Some(wanted.to_string().as_str()))
+                .program
+                .as_deref()
+                .is_none_or(|wanted| program == Some(wanted))
     }
 }
 
@@ -106,6 +120,8 @@ struct Armed {
 struct State {
     armed: Vec<Armed>,
     silent_agents: BTreeSet<u32>,
+    /// The programs that were started, by VM and process.
+    programs: BTreeMap<(u32, i64), String>,
 }
 
 /// A fault that was put in.
@@ -168,7 +184,9 @@ impl Faults {
 
     /// Takes all faults out.
     pub fn clear(&self) {
-        *self.lock() = State::default();
+        let mut state = self.lock();
+        state.armed.clear();
+        state.silent_agents.clear();
     }
 
     pub(super) fn agent_is_silent(&self, vmid: u32) -> bool {
@@ -177,11 +195,12 @@ impl Faults {
 
     /// The faults for a request, each used up by one. A lost result is left: it is used up when
     /// there is a result to lose.
-    pub(super) fn take(&self, method: &str, path: &str) -> Vec<Fault> {
+    pub(super) fn take(&self, method: &str, path: &str, program: Option<&str>) -> Vec<Fault> {
         let mut state = self.lock();
         let mut taken = Vec::new();
         for armed in &mut state.armed {
-            if armed.fault == Fault::LoseExecResult || !armed.filter.matches(method, path) {
+            if armed.fault == Fault::LoseExecResult || !armed.filter.matches(method, path, program)
+            {
                 continue;
             }
             if armed.filter.skip > 0 {
@@ -196,11 +215,20 @@ impl Faults {
         taken
     }
 
-    /// Whether the result that `path` is about to report is to be lost.
-    pub(super) fn take_lost_result(&self, path: &str) -> bool {
+    /// Keeps which program a process is.
+    pub(super) fn started(&self, vmid: u32, pid: i64, program: &str) {
+        let program = program.to_owned();
+        self.lock().programs.insert((vmid, pid), program);
+    }
+
+    /// Whether the result of the process that `path` is about to report is to be lost.
+    pub(super) fn take_lost_result(&self, path: &str, pid: i64) -> bool {
         let mut state = self.lock();
+        let process = vmid_of(path).map(|vmid| (vmid, pid));
+        let program = process.and_then(|process| state.programs.remove(&process));
         let Some(armed) = state.armed.iter_mut().find(|armed| {
-            armed.fault == Fault::LoseExecResult && armed.filter.matches("GET", path)
+            armed.fault == Fault::LoseExecResult
+                && armed.filter.matches("GET", path, program.as_deref())
         }) else {
             return false;
         };
@@ -231,20 +259,45 @@ mod tests {
         let injection = faults.inject_times(filter, Fault::DropAfter, 2);
         assert!(
             faults
-                .take("POST", "/nodes/pve1/qemu/102/agent/exec")
+                .take("POST", "/nodes/pve1/qemu/102/agent/exec", None)
                 .is_empty()
         );
-        assert!(faults.take("GET", exec).is_empty());
-        assert!(faults.take("POST", exec).is_empty(), "skipped");
-        assert_eq!(faults.take("POST", exec), vec![Fault::DropAfter]);
-        assert_eq!(faults.take("POST", exec), vec![Fault::DropAfter]);
-        assert!(faults.take("POST", exec).is_empty());
+        assert!(faults.take("GET", exec, None).is_empty());
+        assert!(faults.take("POST", exec, None).is_empty(), "skipped");
+        assert_eq!(faults.take("POST", exec, None), vec![Fault::DropAfter]);
+        assert_eq!(faults.take("POST", exec, None), vec![Fault::DropAfter]);
+        assert!(faults.take("POST", exec, None).is_empty());
         assert_eq!(injection.fired(), 2);
         let status = "/nodes/pve1/qemu/101/agent/exec-status";
         let lost = faults.lose_exec_result(101);
-        assert!(faults.take("GET", status).is_empty());
-        assert!(faults.take_lost_result(status));
-        assert!(!faults.take_lost_result(status));
+        assert!(faults.take("GET", status, None).is_empty());
+        assert!(faults.take_lost_result(status, 7));
+        assert!(!faults.take_lost_result(status, 7));
+        assert_eq!(lost.fired(), 1);
+    }
+
+    #[test]
+    fn a_fault_of_one_program_leaves_the_others_alone() {
+        let faults = Faults::default();
+        let exec = "/nodes/pve1/qemu/101/agent/exec";
+        let of_reload = || Filter::any().vmid(101).program("reload");
+        faults.inject(of_reload().path("/agent/exec"), Fault::DropAfter);
+        assert!(faults.take("POST", exec, Some("stat")).is_empty());
+        assert!(faults.take("POST", exec, None).is_empty());
+        assert_eq!(
+            faults.take("POST", exec, Some("reload")),
+            vec![Fault::DropAfter]
+        );
+        let status = "/nodes/pve1/qemu/101/agent/exec-status";
+        let filter = of_reload().path("/agent/exec-status");
+        let lost = faults.inject(filter, Fault::LoseExecResult);
+        faults.started(101, 7, "stat");
+        faults.started(101, 8, "reload");
+        faults.started(102, 9, "reload");
+        for pid in [7, 9, 10] {
+            assert!(!faults.take_lost_result(status, pid), "{pid}");
+        }
+        assert!(faults.take_lost_result(status, 8));
         assert_eq!(lost.fired(), 1);
     }
 }

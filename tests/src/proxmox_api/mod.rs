@@ -245,7 +245,7 @@ impl Server {
         self.cluster.log.all()
     }
 
-    /// The requests among them that were not GET.
+    /// The requests among them that were meant to change something ([`Request::is_write`]).
     pub fn writes(&self) -> Vec<Request> {
         self.requests()
             .into_iter()

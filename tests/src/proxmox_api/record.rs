@@ -27,6 +27,10 @@ const KEPT: [&str; 15] = [
     "crypted",
 ];
 
+/// The beginning of the one program that is run in a guest and counts as reading: `stat`, which
+/// changes nothing. Paths follow.
+const STAT: [&str; 5] = ["stat", "-L", "-c", "%a:%u:%g:%U:%G:%n", "--"];
+
 /// A value of a parameter, as far as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -71,9 +75,26 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether it was meant to change something: anything but a GET.
+    /// Whether it was meant to change something: anything but a GET, and but the one program that
+    /// tells owners and modes of files.
     pub fn is_write(&self) -> bool {
-        self.method != "GET"
+        self.method != "GET" && !self.is_stat()
+    }
+
+    /// Whether it runs [`STAT`] about absolute paths in a guest, and nothing else.
+    fn is_stat(&self) -> bool {
+        let [(name, Recorded::List(argv))] = self.parameters.as_slice() else {
+            return false;
+        };
+        let Some((fixed, paths)) = argv.split_at_checked(STAT.len()) else {
+            return false;
+        };
+        self.method == "POST"
+            && self.path.ends_with("/agent/exec")
+            && name == "command"
+            && fixed == STAT
+            && !paths.is_empty()
+            && paths.iter().all(|path| path.starts_with('/'))
     }
 
     /// The recorded value of a parameter.
@@ -180,6 +201,49 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn one_exact_program_is_no_write() {
+        let exec = |argv: &[&str]| Request {
+            number: 0,
+            connection: 0,
+            arrived: Duration::ZERO,
+            answered: None,
+            method: "POST".to_owned(),
+            path: "/nodes/pve1/qemu/100/agent/exec".to_owned(),
+            parameters: vec![(
+                "command".to_owned(),
+                Recorded::List(argv.iter().map(|word| (*word).to_owned()).collect()),
+            )],
+            token: None,
+            status: None,
+            outcome: None,
+        };
+        let read = [&STAT[..], &["/etc/a", "/etc/b"]].concat();
+        assert!(!exec(&read).is_write());
+        for write in [
+            &read[..STAT.len()],
+            &["stat", "-c", STAT[3], "--", "/etc/a"],
+            &["stat", "-L", "-c", "%n", "--", "/etc/a"],
+            &["stat", "-L", "-c", STAT[3], "/etc/a", "/etc/b"],
+            &["stat", "-L", "-c", STAT[3], "--", "a"],
+            &["stat", "-L", "-c", STAT[3], "--", "/etc/a", "b"],
+            &["/bin/sh", "-c", "stat", "--", "/etc/a"],
+            &[],
+        ] {
+            assert!(exec(write).is_write(), "{write:?}");
+        }
+        let mut with_input = exec(&read);
+        let input = Recorded::Withheld { characters: 1 };
+        with_input.parameters.push(("input-data".to_owned(), input));
+        assert!(with_input.is_write());
+        let mut elsewhere = exec(&read);
+        elsewhere.path = "/nodes/pve1/qemu/100/agent/file-write".to_owned();
+        assert!(elsewhere.is_write());
+        let mut other = exec(&read);
+        other.method = "PUT".to_owned();
+        assert!(other.is_write());
+    }
 
     #[test]
     fn only_lengths_of_contents_are_kept() {

@@ -279,7 +279,11 @@ async fn perform(cluster: &Arc<Cluster>, format: Format, asked: Asked<'_>, entry
         given,
         token,
     } = asked;
-    let faults = cluster.faults.take(method, path);
+    let program = match given.get("command") {
+        Some(Value::Array(words)) => words.first().and_then(Value::as_str),
+        other => other.and_then(Value::as_str),
+    };
+    let faults = cluster.faults.take(method, path, program);
     for fault in &faults {
         match fault {
             Fault::DropBefore => return Reply::Nothing,

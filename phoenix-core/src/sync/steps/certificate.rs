@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 
 use super::delivery::{Target, WantedFile, part};
-use super::issued::Issued;
+use super::issued::{Issued, Stored};
 use super::served::Expected;
 use crate::pki::{Bundle, CertificateRequest, ObservedCertificate};
 use crate::site::CertificateDeclaration;
@@ -19,6 +19,15 @@ use crate::sync::{Change, Failure, ResourceId, Verb};
 pub(in crate::sync) struct CertificateStep {
     cx: Arc<Context>,
     name: String,
+}
+
+/// What one look at a certificate gave.
+pub(in crate::sync) struct Looked {
+    pub(in crate::sync) stored: Stored,
+    /// What differs; nothing when all is as declared.
+    pub(in crate::sync) changes: Vec<Change>,
+    /// How it is known to be as declared.
+    evidence: String,
 }
 
 impl CertificateStep {
@@ -96,18 +105,22 @@ impl CertificateStep {
     fn deliveries_unobserved(&self) -> Vec<Change> {
         self.deliveries(|_| crate::ground::SecretBytes::new(Vec::new()), None)
             .iter()
-            .flat_map(|target| target.unobserved("the certificate is issued"))
+            .flat_map(Target::unobserved)
             .collect()
     }
 
-    /// What the stored certificate is, and what differs in the guests.
-    pub(in crate::sync) async fn look(&self) -> Result<(Vec<Change>, String), Failure> {
+    /// What is stored, and what differs there and in the guests.
+    pub(in crate::sync) async fn look(&self) -> Result<Looked, Failure> {
         let issued = self.issued()?;
         let stored = issued.look(&self.cx).await?;
         let Some(bundle) = stored.current() else {
             let mut changes = vec![issued.change(&stored.reasons)];
             changes.extend(self.deliveries_unobserved());
-            return Ok((changes, String::new()));
+            return Ok(Looked {
+                stored,
+                changes,
+                evidence: String::new(),
+            });
         };
         let targets = self.targets(bundle);
         let looked = join_all(targets.iter().map(|target| target.differences(&self.cx))).await;
@@ -132,17 +145,43 @@ impl CertificateStep {
         if !served.is_empty() {
             evidence.push_str(&format!(", served at {}", served.join(", ")));
         }
-        Ok((changes, evidence))
+        Ok(Looked {
+            stored,
+            changes,
+            evidence,
+        })
+    }
+
+    /// What is stored, and what differs there or is remembered not to be in use. Nothing is
+    /// contacted.
+    pub(in crate::sync) async fn look_here(&self) -> Result<Looked, Failure> {
+        let issued = self.issued()?;
+        let stored = issued.look(&self.cx).await?;
+        let mut changes = Vec::new();
+        match stored.current() {
+            None => changes.push(issued.change(&stored.reasons)),
+            Some(bundle) => {
+                for target in self.targets(bundle) {
+                    changes.extend(target.left_undone(&self.cx)?);
+                }
+            }
+        }
+        Ok(Looked {
+            stored,
+            changes,
+            evidence: String::new(),
+        })
     }
 }
 
 #[async_trait]
 impl Step for CertificateStep {
     async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
-        let (changes, evidence) = self.look().await?;
-        Ok(Observation::of(changes, evidence)
+        let looked = self.look().await?;
+        let wider = self.issued()?.wider(&self.cx, &looked.stored);
+        Ok(Observation::of(looked.changes, looked.evidence)
             .usable()
-            .warn(self.issued()?.wider(&self.cx).into_iter().collect()))
+            .warn(wider.into_iter().collect()))
     }
 
     async fn apply(&self, progress: &Progress) -> Result<(), Failure> {

@@ -4,28 +4,32 @@
 //! only after the reload succeeded and, where there is a check, the delivered certificate was
 //! seen. Neither a crash in between nor a failed reload is lost, and neither is it by putting the
 //! previous files back.
+//!
+//! Owner and mode are looked at wherever there is a file. Where these alone differ, only the files
+//! that they differ of are placed again, whole and renamed into place as ever, so that nothing is
+//! done through a link or to a file that somebody holds open; and nothing is reloaded.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::served::{Expected, NotServed};
+use super::served::Expected;
 use crate::ground::{Deadline, SecretBytes};
-use crate::guest::{File, Guest, Program};
-use crate::pki::{Bundle, delivered_differences};
+use crate::guest::{Attributes, File, Guest, Program};
+use crate::pki::{Bundle, RenewalReason, delivered_differences};
 use crate::site::{CertificatePart, Command};
 use crate::sync::context::Context;
 use crate::sync::failure::chain;
 use crate::sync::plan::counted;
 use crate::sync::session::local;
-use crate::sync::state::{DeliveredRecord, Served, Unfinished};
+use crate::sync::state::{Served, Unfinished};
 use crate::sync::step::Progress;
 use crate::sync::{Change, Failure, FailureClass, Verb, explain};
 
 /// How long placing the files of one delivery may take.
 const PLACING: Duration = Duration::from_secs(60);
 /// What is remembered while files are placed.
-const BEING_DELIVERED: &str = "the files were being delivered";
+pub(super) const BEING_DELIVERED: &str = "the files were being delivered";
 
 /// A file as it must be in a guest.
 #[derive(Debug, Clone)]
@@ -45,13 +49,32 @@ impl WantedFile {
             .mode(self.mode)
     }
 
-    fn record(&self) -> DeliveredRecord {
-        DeliveredRecord {
-            path: self.path.clone(),
-            owner: self.owner.clone(),
-            group: self.group.clone(),
-            mode: self.mode,
+    /// How the content that was found differs.
+    fn content_reasons(&self, found: Option<&SecretBytes>) -> Vec<RenewalReason> {
+        match found {
+            None => vec![RenewalReason::Missing],
+            Some(found) => delivered_differences(found, &self.content, OffsetDateTime::now_utc()),
         }
+    }
+
+    /// How owner and mode that were found differ.
+    fn attribute_reasons(&self, found: &Attributes) -> Vec<RenewalReason> {
+        let mut reasons = Vec::new();
+        if !found.belongs_to(&self.owner, &self.group) {
+            reasons.push(RenewalReason::FileOwner {
+                path: self.path.clone(),
+                have: format!("{}:{}", found.owner, found.group),
+                want: format!("{}:{}", self.owner, self.group),
+            });
+        }
+        if found.mode != self.mode {
+            reasons.push(RenewalReason::FileMode {
+                path: self.path.clone(),
+                have: found.mode,
+                want: self.mode,
+            });
+        }
+        reasons
     }
 }
 
@@ -83,16 +106,33 @@ pub(super) enum Previous {
     Missing(Vec<String>),
 }
 
+/// A file that differs in a guest.
+#[derive(Debug)]
+pub(super) struct Differing {
+    pub(super) path: String,
+    pub(super) reasons: Vec<RenewalReason>,
+    /// What is done about it.
+    pub(super) change: Change,
+}
+
+impl Differing {
+    /// Whether its content differs, or only its owner or mode.
+    pub(super) fn in_content(&self) -> bool {
+        !self.reasons.iter().all(RenewalReason::is_attribute)
+    }
+}
+
 /// What differs in a guest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Differences {
-    pub(super) files: Vec<Change>,
+    pub(super) files: Vec<Differing>,
     pub(super) reload: Option<Change>,
 }
 
 impl Differences {
     pub(super) fn into_changes(self) -> Vec<Change> {
-        self.files.into_iter().chain(self.reload).collect()
+        let files = self.files.into_iter().map(|file| file.change);
+        files.chain(self.reload).collect()
     }
 }
 
@@ -108,92 +148,134 @@ pub(super) fn part(bundle: &Bundle, part: CertificatePart) -> SecretBytes {
 }
 
 impl Target {
-    /// Looks at the files in the guest, reading only.
+    /// Looks at the files in the guest and at whether they are in use, reading only.
     pub(super) async fn differences(&self, cx: &Context) -> Result<Differences, Failure> {
+        let files = self.differing(cx).await?;
+        let content_changes = files.iter().any(Differing::in_content);
+        let why = self.why_to_put_to_use(cx, content_changes).await?;
+        let reload = self.use_change(&why);
+        Ok(Differences { files, reload })
+    }
+
+    /// The files that differ in the guest.
+    pub(super) async fn differing(&self, cx: &Context) -> Result<Vec<Differing>, Failure> {
         let guest = cx.guest(&self.guest)?;
-        let delivered = cx
-            .state
-            .delivered(&self.key)
-            .map_err(|error| local("what was delivered", &error))?;
-        let mut files = Vec::new();
+        let mut contents = Vec::new();
         for file in &self.files {
             let found = guest
                 .read(&file.path, cx.look())
                 .await
                 .map_err(|error| explain::guest(&self.guest, &error))?;
-            let before = delivered.iter().find(|record| record.path == file.path);
-            let why = match found.map(SecretBytes::new) {
-                None => vec!["missing".to_owned()],
-                Some(content) if content != file.content => {
-                    delivered_differences(&content, &file.content, OffsetDateTime::now_utc())
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect()
-                }
-                Some(_) => match before {
-                    None => vec![
-                        "Phoenix has not delivered it, so its owner and mode are not known"
-                            .to_owned(),
-                    ],
-                    Some(record) if *record == file.record() => continue,
-                    Some(record) => vec![format!(
-                        "delivered as {}:{} {:04o}, declared {}:{} {:04o}",
-                        record.owner, record.group, record.mode, file.owner, file.group, file.mode
-                    )],
-                },
-            };
-            files.push(Change::because(
-                Verb::Deliver,
-                format!("{}:{}", self.guest, file.path),
-                why,
-            ));
+            contents.push(found.map(SecretBytes::new));
         }
-        let why = self.why_to_put_to_use(cx, !files.is_empty()).await?;
-        let reload = why.and_then(|why| self.use_change(why));
-        Ok(Differences { files, reload })
+        let there: Vec<&str> = self
+            .files
+            .iter()
+            .zip(&contents)
+            .filter(|(_, content)| content.is_some())
+            .map(|(file, _)| file.path.as_str())
+            .collect();
+        let told = self.attributes(guest.as_ref(), &there, cx.look()).await?;
+        let mut told = told.iter();
+        let mut differing = Vec::new();
+        for (file, content) in self.files.iter().zip(contents) {
+            let mut reasons = file.content_reasons(content.as_ref());
+            let found = content.as_ref().and_then(|_| told.next());
+            reasons.extend(
+                found
+                    .into_iter()
+                    .flat_map(|found| file.attribute_reasons(found)),
+            );
+            if !reasons.is_empty() {
+                let place = format!("{}:{}", self.guest, file.path);
+                differing.push(Differing {
+                    path: file.path.clone(),
+                    change: Change::because(Verb::Deliver, place, &reasons),
+                    reasons,
+                });
+            }
+        }
+        Ok(differing)
+    }
+
+    /// Owners and modes of files that are there, in the order of `paths`.
+    async fn attributes(
+        &self,
+        guest: &dyn Guest,
+        paths: &[&str],
+        deadline: Deadline,
+    ) -> Result<Vec<Attributes>, Failure> {
+        let told = guest.attributes(paths, deadline).await;
+        told.map_err(|error| {
+            explain::guest(&self.guest, &error).context(format!(
+                "{}: owner and mode of {}",
+                self.what,
+                paths.join(", ")
+            ))
+        })
     }
 
     /// Why the files are not in use, as far as that can be told by one look.
     async fn why_to_put_to_use(
         &self,
         cx: &Context,
-        files_change: bool,
-    ) -> Result<Option<Vec<String>>, Failure> {
+        content_changes: bool,
+    ) -> Result<Vec<RenewalReason>, Failure> {
         let unfinished = self.unfinished(cx)?;
-        if files_change {
-            let mut why = vec!["files change".to_owned()];
+        if content_changes {
+            let mut why = vec![RenewalReason::FilesChange];
             if let Some(Unfinished { last, .. }) = unfinished
                 && last != BEING_DELIVERED
             {
-                why.push(format!("last time: {last}"));
+                why.push(RenewalReason::LastAttempt { end: last });
             }
-            return Ok(Some(why));
+            return Ok(why);
         }
         match (unfinished, &self.check) {
             (Some(Unfinished { last, served }), _) if served.is_unknown() => {
-                Ok(Some(vec![format!("delivered but not reloaded: {last}")]))
+                Ok(vec![RenewalReason::NotReloaded { last }])
             }
             (_, Some(check)) => {
                 let seen = check.look(cx, &self.guest, cx.look()).await?;
-                Ok(seen.map(|not_served| vec![not_served.to_string()]))
+                Ok(seen.into_iter().collect())
             }
-            (_, None) => Ok(None),
+            (_, None) => Ok(Vec::new()),
         }
     }
 
+    /// What is still to be done after an earlier run, as far as it is remembered here: nothing is
+    /// contacted.
+    pub(super) fn left_undone(&self, cx: &Context) -> Result<Option<Change>, Failure> {
+        let why = self.unfinished(cx)?.map(|Unfinished { last, served }| {
+            if served.is_unknown() {
+                RenewalReason::NotReloaded { last }
+            } else {
+                RenewalReason::LastAttempt { end: last }
+            }
+        });
+        Ok(why.and_then(|why| self.use_change(&[why])))
+    }
+
     /// What delivering it anew is.
-    pub(super) fn unobserved(&self, why: &str) -> Vec<Change> {
+    pub(super) fn unobserved(&self) -> Vec<Change> {
         let mut changes: Vec<Change> = self
             .files
             .iter()
-            .map(|file| Change::new(Verb::Deliver, format!("{}:{}", self.guest, file.path), why))
+            .map(|file| {
+                let place = format!("{}:{}", self.guest, file.path);
+                Change::because(Verb::Deliver, place, [RenewalReason::Issued])
+            })
             .collect();
-        changes.extend(self.use_change(vec!["files change".to_owned()]));
+        changes.extend(self.use_change(&[RenewalReason::FilesChange]));
         changes
     }
 
-    /// The change that putting the files to use is, if anything has to be done for it.
-    fn use_change(&self, why: Vec<String>) -> Option<Change> {
+    /// The change that putting the files to use is, if there is a reason and anything has to be
+    /// done for it.
+    fn use_change(&self, why: &[RenewalReason]) -> Option<Change> {
+        if why.is_empty() {
+            return None;
+        }
         match (&self.reload, &self.check) {
             (Some(command), _) => Some(self.reload_change(command, why)),
             (None, Some(check)) => {
@@ -204,7 +286,7 @@ impl Target {
         }
     }
 
-    fn reload_change(&self, command: &Command, why: Vec<String>) -> Change {
+    fn reload_change(&self, command: &Command, why: &[RenewalReason]) -> Change {
         let change = Change::because(
             self.verb,
             format!(
@@ -247,26 +329,33 @@ impl Target {
     }
 
     /// Places what differs: what was there before. That it must be put to use is remembered
-    /// first.
+    /// first. Where a content differs all files are placed, for they belong together.
     pub(super) async fn place(
         &self,
         cx: &Context,
         progress: &Progress,
     ) -> Result<Previous, Failure> {
-        let differences = self.differences(cx).await?;
-        if differences.files.is_empty() {
+        let differing = self.differing(cx).await?;
+        if differing.is_empty() {
             return Ok(Previous::Unknown);
         }
+        let content_changes = differing.iter().any(Differing::in_content);
         let guest = cx.guest(&self.guest)?;
-        let previous = if self.rollback {
+        let previous = if self.rollback && content_changes {
             self.previous(guest.as_ref()).await?
         } else {
             Previous::Unknown
         };
-        if self.reload.is_some() || self.check.is_some() {
+        if content_changes && (self.reload.is_some() || self.check.is_some()) {
             self.remember(cx, BEING_DELIVERED, Served::Unknown)?;
         }
-        let files: Vec<File> = self.files.iter().map(|file| file.placed()).collect();
+        let differs = |file: &WantedFile| differing.iter().any(|other| other.path == file.path);
+        let files: Vec<File> = self
+            .files
+            .iter()
+            .filter(|file| content_changes || differs(file))
+            .map(WantedFile::placed)
+            .collect();
         progress.say(format!(
             "placing {} in {}",
             counted(files.len(), "file"),
@@ -278,12 +367,8 @@ impl Target {
             .map_err(|error| {
                 explain::guest(&self.guest, &error).context(format!("{}: delivery", self.what))
             })?;
-        let records: Vec<_> = self.files.iter().map(WantedFile::record).collect();
-        cx.state
-            .set_delivered(&self.key, &records)
-            .map_err(|error| local("what was delivered", &error))?;
-        for change in differences.files {
-            progress.changed(change);
+        for file in differing {
+            progress.changed(file.change);
         }
         Ok(previous)
     }
@@ -306,33 +391,19 @@ impl Target {
         if !missing.is_empty() {
             return Ok(Previous::Missing(missing));
         }
-        // What a link leads to is kept, not the link.
-        let paths = self.files.iter().map(|file| file.path.as_str());
-        let argv: Vec<&str> = ["stat", "-L", "-c", "%u %g %a %n", "--"]
-            .into_iter()
-            .chain(paths)
-            .collect();
-        let output = guest
-            .run_checked(&Program::new(argv, deadline))
-            .await
-            .map_err(failed)?;
-        let attributes = String::from_utf8_lossy(&output.stdout);
+        // What a link leads to is kept, not the link; and numbers are known in the guest, whatever
+        // has become of the names.
+        let paths: Vec<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
+        let told = self.attributes(guest, &paths, deadline).await?;
         let files = contents
             .into_iter()
-            .map(|(path, content)| {
-                owned(&attributes, &path)
-                    .map(|(owner, group, mode)| {
-                        File::new(&path, content).owner(owner, group).mode(mode)
-                    })
-                    .ok_or_else(|| {
-                        Failure::message(
-                            FailureClass::Failed,
-                            format!("{}: owner and mode of {path} cannot be told", self.what),
-                        )
-                        .in_guest(&self.guest)
-                    })
+            .zip(told)
+            .map(|((path, content), found)| {
+                File::new(path, content)
+                    .owner(found.uid.to_string(), found.gid.to_string())
+                    .mode(found.mode)
             })
-            .collect::<Result<_, _>>()?;
+            .collect();
         Ok(Previous::Files(files))
     }
 
@@ -364,9 +435,6 @@ impl Target {
                 chain(&error)
             ));
         }
-        cx.state
-            .set_delivered(&self.key, &[])
-            .map_err(|error| local("what was delivered", &error))?;
         progress.changed(Change::new(
             Verb::Deliver,
             format!(
@@ -398,13 +466,18 @@ impl Target {
     ) -> Result<(), Failure> {
         let due = self.unfinished(cx)?;
         let why = match (due, &self.check) {
-            (Some(Unfinished { last, served }), _) if served.is_unknown() => last,
+            (Some(Unfinished { last, served }), _) if served.is_unknown() => {
+                if last == BEING_DELIVERED {
+                    RenewalReason::FilesChange
+                } else {
+                    RenewalReason::NotReloaded { last }
+                }
+            }
             (due, Some(check)) => match check.look(cx, &self.guest, cx.look()).await? {
                 None => return self.forget(cx),
                 Some(not_served) => {
-                    let not_served = not_served.to_string();
                     if due.is_none() {
-                        self.remember(cx, &not_served, Served::Not)?;
+                        self.remember(cx, &not_served.to_string(), Served::Not)?;
                     }
                     not_served
                 }
@@ -416,7 +489,7 @@ impl Target {
                 self.remember(cx, &failed.end, Served::Unknown)?;
                 return Err(failed.failure);
             }
-            progress.changed(self.reload_change(command, vec![why]));
+            progress.changed(self.reload_change(command, &[why]));
         }
         if let Some(check) = &self.check {
             progress.say(format!("waiting for {} to serve it", check.address()));
@@ -428,7 +501,7 @@ impl Target {
         self.forget(cx)
     }
 
-    fn not_served(&self, check: &Expected, not_served: &NotServed) -> Failure {
+    fn not_served(&self, check: &Expected, not_served: &RenewalReason) -> Failure {
         Failure::message(
             FailureClass::Failed,
             format!(
@@ -520,28 +593,40 @@ struct NotReloaded {
     failure: Failure,
 }
 
-/// Owner, group and permission bits of `path` in what `stat -c "%u %g %a %n"` printed.
-fn owned<'a>(attributes: &'a str, path: &str) -> Option<(&'a str, &'a str, u32)> {
-    attributes.lines().find_map(|line| {
-        let mut fields = line.splitn(4, ' ');
-        let (owner, group, mode) = (fields.next()?, fields.next()?, fields.next()?);
-        if fields.next()? != path {
-            return None;
-        }
-        Some((owner, group, u32::from_str_radix(mode, 8).ok()?))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn file(owner: &str, group: &str, mode: u32) -> WantedFile {
+        WantedFile {
+            path: "/etc/x/key.pem".to_owned(),
+            content: SecretBytes::from("{}".to_owned()),
+            owner: owner.to_owned(),
+            group: group.to_owned(),
+            mode,
+        }
+    }
+
+    fn differing(reasons: Vec<RenewalReason>) -> Differing {
+        Differing {
+            path: String::new(),
+            change: Change::because(Verb::Deliver, "", &reasons),
+            reasons,
+        }
+    }
+
     #[test]
-    fn owner_and_mode_are_found_by_the_whole_path() {
-        let printed = "0 0 644 /etc/a\n0 4711 4750 /etc/a b\nstat: nothing\n";
-        assert_eq!(owned(printed, "/etc/a"), Some(("0", "0", 0o644)));
-        assert_eq!(owned(printed, "/etc/a b"), Some(("0", "4711", 0o4750)));
-        assert_eq!(owned(printed, "/etc"), None);
-        assert_eq!(owned("0 0 9 /etc", "/etc"), None);
+    fn a_content_differs_or_owner_and_mode_alone() {
+        let owner = RenewalReason::FileOwner {
+            path: String::new(),
+            have: "root:root".to_owned(),
+            want: "app:app".to_owned(),
+        };
+        assert!(!differing(vec![owner.clone()]).in_content());
+        assert!(differing(vec![RenewalReason::Content, owner]).in_content());
+        assert!(differing(vec![RenewalReason::Missing]).in_content());
+        let wanted = file("root", "root", 0o600);
+        assert_eq!(wanted.content_reasons(Some(&wanted.content)), []);
+        assert_eq!(wanted.content_reasons(None), [RenewalReason::Missing]);
     }
 }

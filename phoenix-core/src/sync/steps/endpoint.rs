@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::delivery::{Target, WantedFile};
+use super::delivery::{BEING_DELIVERED, Differing, Target, WantedFile};
 use super::issued::Issued;
 use crate::docker::{DaemonTls, daemon_json, drop_in};
 use crate::ground::{Deadline, SecretBytes};
@@ -221,7 +221,7 @@ impl EndpointStep {
         let stored = issued.look(&self.cx).await?;
         let Some(bundle) = stored.current() else {
             let mut changes = vec![issued.change(&stored.reasons)];
-            changes.extend(self.target(settings, Vec::new()).unobserved(""));
+            changes.extend(self.target(settings, Vec::new()).unobserved());
             let observation = Observation::differs(changes);
             let usable = stored.still_works() && self.ping().await.is_ok();
             return Ok(if usable {
@@ -232,9 +232,12 @@ impl EndpointStep {
         };
         let wanted = self.wanted(settings, port, bundle).await?;
         let mut differences = wanted.target.differences(&self.cx).await?;
-        for change in &mut differences.files {
-            if change.what.ends_with(&settings.daemon_json) && !wanted.changes.is_empty() {
-                change.why.clone_from(&wanted.changes);
+        for file in &mut differences.files {
+            if file.path == settings.daemon_json && !wanted.changes.is_empty() {
+                // Which settings change says more than that the content does.
+                let attributes = file.reasons.iter().filter(|reason| reason.is_attribute());
+                let attributes = attributes.map(ToString::to_string);
+                file.change.why = wanted.changes.iter().cloned().chain(attributes).collect();
             }
         }
         let changes = differences.into_changes();
@@ -330,19 +333,17 @@ impl EndpointStep {
         };
         let bundle = issued.ensure(&self.cx, progress).await?;
         let wanted = self.wanted(settings, port, &bundle).await?;
-        let differences = wanted.target.differences(&self.cx).await?;
-        if !differences.files.is_empty() {
+        let differing = wanted.target.differing(&self.cx).await?;
+        if differing.iter().any(Differing::in_content) {
             // Placing the certificates for validation may change files the daemon uses: from
             // here on a restart is due.
             self.cx
                 .state
-                .set_unfinished(
-                    &wanted.target.key,
-                    "the files were being delivered",
-                    Served::Unknown,
-                )
+                .set_unfinished(&wanted.target.key, BEING_DELIVERED, Served::Unknown)
                 .map_err(|error| local("what is unfinished", &error))?;
             self.validate(&wanted, settings, progress).await?;
+        }
+        if !differing.is_empty() {
             wanted.target.place(&self.cx, progress).await?;
             issued
                 .delivered(&self.cx, progress, &bundle, &wanted.target.place_name())
@@ -439,7 +440,7 @@ impl Step for EndpointStep {
             .map(Issued::unobserved)
             .collect();
         if let Some((settings, _, _)) = self.managed() {
-            changes.extend(self.target(settings, Vec::new()).unobserved(""));
+            changes.extend(self.target(settings, Vec::new()).unobserved());
         }
         changes
     }

@@ -54,10 +54,11 @@ impl Stored {
 impl Issued {
     /// Looks at what is stored.
     pub(in crate::sync) async fn look(&self, cx: &Context) -> Result<Stored, Failure> {
+        let issuer = cx.issuer(self.issuer.as_deref())?;
         let loaded = Bundle::load(&self.path);
-        let Some(issuer) = cx.issuer(self.issuer.as_deref())? else {
+        let Some(issuer) = issuer else {
             return Ok(Stored {
-                bundle: None,
+                bundle: loaded.ok().flatten(),
                 reasons: vec![RenewalReason::Missing],
             });
         };
@@ -78,13 +79,13 @@ impl Issued {
     }
 
     /// That what is stored is good for more than was asked for, which step-ca decides by itself.
-    pub(in crate::sync) fn wider(&self, cx: &Context) -> Option<String> {
+    pub(in crate::sync) fn wider(&self, cx: &Context, stored: &Stored) -> Option<String> {
         let declared = cx.declared_issuer(self.issuer.as_deref());
         if !matches!(declared, CertificateAuthority::StepCa(_)) {
             return None;
         }
-        let (wanted, bundle) = (self.request.profile(), Bundle::load(&self.path).ok()??);
-        let have = bundle.wider_than(wanted)?;
+        let wanted = self.request.profile();
+        let have = stored.bundle.as_ref()?.wider_than(wanted)?;
         Some(format!(
             "{} is good for {have}, not for {wanted} alone: its provisioner's template gives both \
              purposes; set `strict: true` to refuse that",
@@ -94,11 +95,7 @@ impl Issued {
 
     /// The change that issuing it is.
     pub(in crate::sync) fn change(&self, reasons: &[RenewalReason]) -> Change {
-        Change::because(
-            Verb::Issue,
-            self.what.clone(),
-            reasons.iter().map(ToString::to_string).collect(),
-        )
+        Change::because(Verb::Issue, self.what.clone(), reasons)
     }
 
     /// What issuing it probably is, when the CA cannot be seen yet.

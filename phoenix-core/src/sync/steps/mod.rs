@@ -23,7 +23,7 @@ use super::step::Step;
 pub(super) use authority::DockerClientStep;
 pub(super) use certificate::CertificateStep;
 pub(super) use endpoint::EndpointStep;
-pub(super) use issued::Issued;
+pub(super) use issued::{Issued, Stored};
 pub(super) use stack::{StackStep, service_states};
 
 /// The step of `id`.

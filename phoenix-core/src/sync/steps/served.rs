@@ -1,13 +1,12 @@
 //! Whether a TLS endpoint presents the certificate that was delivered for it.
 
-use std::fmt;
 use std::time::Duration;
 
 use time::format_description::well_known::Rfc3339;
 
 use crate::ground::Deadline;
 use crate::guest::Program;
-use crate::pki::{ObservedCertificate, peer_chain};
+use crate::pki::{ObservedCertificate, RenewalReason, peer_chain};
 use crate::site::{ServedCheck, Viewpoint};
 use crate::sync::context::Context;
 use crate::sync::failure::chain;
@@ -26,25 +25,6 @@ pub(super) struct Expected {
     pub(super) leaf: ObservedCertificate,
 }
 
-/// What is served in the place of the delivered certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NotServed {
-    place: String,
-    instead: String,
-    wanted: String,
-}
-
-impl fmt::Display for NotServed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            place,
-            instead,
-            wanted,
-        } = self;
-        write!(f, "not served at {place}: {instead}, not {wanted}")
-    }
-}
-
 impl Expected {
     /// Host and port, IPv6 addresses in brackets.
     pub(super) fn address(&self) -> String {
@@ -56,14 +36,14 @@ impl Expected {
         }
     }
 
-    /// Looks once: what is served instead, `None` when it is the delivered certificate. Changes
+    /// Looks once: that another one is served, `None` when it is the delivered certificate. Changes
     /// nothing.
     pub(super) async fn look(
         &self,
         cx: &Context,
         guest: &str,
         deadline: Deadline,
-    ) -> Result<Option<NotServed>, Failure> {
+    ) -> Result<Option<RenewalReason>, Failure> {
         let deadline = deadline.at_most(LOOK);
         let presented = match self.check.from {
             Viewpoint::Phoenix => self.seen_by_phoenix(deadline).await,
@@ -74,20 +54,20 @@ impl Expected {
             Ok(leaf) => format!("it presents {}", described(&leaf)),
             Err(problem) => problem,
         };
-        Ok(Some(NotServed {
+        Ok(Some(RenewalReason::NotServed {
             place: self.place(guest),
             instead,
             wanted: described(&self.leaf),
         }))
     }
 
-    /// Looks until the delivered certificate is served or the check's time is over: what is
-    /// served instead then.
+    /// Looks until the delivered certificate is served or the check's time is over: that
+    /// another one is served then.
     pub(super) async fn wait(
         &self,
         cx: &Context,
         guest: &str,
-    ) -> Result<Option<NotServed>, Failure> {
+    ) -> Result<Option<RenewalReason>, Failure> {
         let deadline = Deadline::after(self.check.timeout);
         let mut pause = FIRST_PAUSE;
         loop {

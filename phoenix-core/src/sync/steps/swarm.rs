@@ -354,10 +354,7 @@ impl Step for NodeStep {
             progress.changed(Change::because(
                 Verb::Update,
                 format!("labels of {}", self.name),
-                labels
-                    .iter()
-                    .map(|(key, value)| format!("{key}={value}"))
-                    .collect(),
+                labels.iter().map(|(key, value)| format!("{key}={value}")),
             ));
         }
         Ok(())
