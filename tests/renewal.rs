@@ -86,6 +86,12 @@ impl Site {
             .write_file("/usr/local/bin/reload-tls", 0o755, RELOAD.as_bytes())
             .await
             .expect("the reload command");
+        // Somebody else that files can belong to.
+        site.shell(
+            "grep -q ^daemon: /etc/passwd || echo 'daemon:x:1:1::/:/bin/false' >>/etc/passwd
+            grep -q ^daemon: /etc/group || echo 'daemon:x:1:' >>/etc/group",
+        )
+        .await;
         site
     }
 
@@ -265,7 +271,7 @@ async fn outer_files(site: &Site) -> String {
 }
 
 async fn a_failed_reload_brings_the_previous_files_back(site: &Site) {
-    site.shell("chown daemon /etc/outer/tls.key; chmod 0640 /etc/outer/tls.key")
+    site.shell("chown daemon /etc/outer/tls.key && chmod 0640 /etc/outer/tls.key")
         .await;
     let (files, old) = (outer_files(site).await, site.serial("outer"));
     site.shell("echo third.outer >/run/refused").await;
@@ -370,7 +376,7 @@ async fn owner_and_mode_are_read_back(site: &Site) {
             &["owner of /etc/outer/tls.key is daemon:daemon, declared root:root"],
         ),
         (
-            "chown 4711 /etc/outer/tls.key; chmod 4600 /etc/outer/tls.key",
+            "chown 4711 /etc/outer/tls.key && chmod 4600 /etc/outer/tls.key",
             &[
                 "owner of /etc/outer/tls.key is 4711:root, declared root:root",
                 "mode of /etc/outer/tls.key is 4600, declared 0600",
@@ -378,7 +384,7 @@ async fn owner_and_mode_are_read_back(site: &Site) {
         ),
         // What the link leads to is told of, and not changed.
         (
-            "cp -a /etc/outer/tls.key /root/kept; chmod 0604 /root/kept; ln -sf /root/kept /etc/outer/tls.key",
+            "cp -a /etc/outer/tls.key /root/kept && chmod 0604 /root/kept && ln -sf /root/kept /etc/outer/tls.key",
             &["mode of /etc/outer/tls.key is 0604, declared 0600"],
         ),
     ] {
@@ -407,7 +413,7 @@ async fn owner_and_mode_are_read_back(site: &Site) {
     assert_eq!(site.reloads("").await, reloads);
 
     // A missing file is missing, whatever is told of the other.
-    site.shell("rm /etc/outer/tls.key; chmod 0640 /etc/outer/tls.pem")
+    site.shell("rm /etc/outer/tls.key && chmod 0640 /etc/outer/tls.pem")
         .await;
     let pending = site.pending("outer").await;
     assert_eq!(

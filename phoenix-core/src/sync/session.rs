@@ -108,8 +108,8 @@ impl Session {
         needs::graph(&self.context.site, &self.context.stack_needs, options)
     }
 
-    /// Observes the site and says what a sync would do. No write request is sent and nothing is
-    /// written, here or there.
+    /// Observes the site and says what a sync would do. Nothing is written, here or there: what is
+    /// run in guests (`stat`, and `openssl s_client` for a check from inside one) only looks.
     pub async fn plan(&self, options: &SyncOptions, sink: Arc<dyn EventSink>) -> Plan {
         let (graph, steps) = self.prepare(options);
         self.dry_run(&graph, &steps, sink).await
