@@ -616,6 +616,33 @@ mod tests {
     }
 
     #[test]
+    fn owner_group_and_mode_are_compared_by_name_or_number() {
+        let found = Attributes {
+            owner: "app".to_owned(),
+            group: "4711".to_owned(),
+            uid: 1000,
+            gid: 4711,
+            mode: 0o640,
+        };
+        for (owner, group) in [("app", "4711"), ("1000", "4711")] {
+            assert_eq!(file(owner, group, 0o640).attribute_reasons(&found), []);
+        }
+        let said = |owner, group, mode| {
+            let reasons = file(owner, group, mode).attribute_reasons(&found);
+            assert!(reasons.iter().all(RenewalReason::is_attribute));
+            reasons.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let owner = "owner of /etc/x/key.pem is app:4711, declared root:root";
+        let mode = "mode of /etc/x/key.pem is 0640, declared 0600";
+        assert_eq!(said("root", "root", 0o600), [owner, mode]);
+        assert_eq!(said("app", "4711", 0o600), [mode]);
+        assert_eq!(
+            said("app", "app", 0o640),
+            ["owner of /etc/x/key.pem is app:4711, declared app:app"]
+        );
+    }
+
+    #[test]
     fn a_content_differs_or_owner_and_mode_alone() {
         let owner = RenewalReason::FileOwner {
             path: String::new(),
