@@ -20,7 +20,7 @@ use crate::pki::template::ca_params;
 /// Added to the root's common name for the intermediate's.
 const INTERMEDIATE_SUFFIX: &str = " Intermediate";
 
-/// How the CA is made on first use. Later only [`EmbeddedCa::departures`] looks at it.
+/// How the CA is made on first use. Later only [`EmbeddedCa::departures`](super::EmbeddedCa::departures) looks at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CaParameters {
