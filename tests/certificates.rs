@@ -648,6 +648,34 @@ async fn unprovable_names_are_refused(harness: &Harness) {
     }
 }
 
+/// step-ca becomes the site's own CA, with a provisioner whose certificates are good for both
+/// purposes: said of the daemon's and of Phoenix's own certificate as well.
+async fn another_kind_of_ca_takes_over(harness: &Harness, step: &StepCaServer) {
+    let ca = format!(
+        "ca:\n  step_ca:\n    url: {}\n    fingerprint: {}\n    provisioner: {BOTH}\n    password: {{ file: \
+         password }}\ncertificates:\n",
+        step.url("127.0.0.1"),
+        hex::encode(step.fingerprint())
+    );
+    harness.edit("phoenix.yaml", "certificates:\n", &ca);
+    harness.phoenix(&["sync", "all"]).await.expect(0);
+    let again = harness.phoenix(&["--json", "sync", "all"]).await.expect(0);
+    assert_eq!(again.report()["changed"], 0, "{again}");
+    for certificate in [
+        "the Docker daemon's certificate of alone",
+        "Phoenix's client certificate for Docker",
+    ] {
+        let said = format!("{certificate} is good for peer, not for ");
+        assert!(again.stdout.contains(&said), "{said:?} in {again}");
+    }
+    let root = harness
+        .node("alone")
+        .read_file("/etc/docker/phoenix/ca.pem");
+    let root = certificates(&root.await.expect("the root")).remove(0);
+    let expected = CertificateDer::from_pem_slice(step.root_pem().as_bytes()).expect("a root");
+    assert_eq!(root, expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_certificate_is_good_for_its_purpose_and_its_names_only() {
     let authorities = Authorities::start().await;
@@ -725,5 +753,6 @@ async fn every_certificate_is_good_for_its_purpose_and_its_names_only() {
     version(node, &root, identity("client-ecdsa-p256").await)
         .await
         .expect("one of the new CA opens it");
+    another_kind_of_ca_takes_over(&harness, &authorities.step).await;
     harness.stop().await;
 }
