@@ -1,8 +1,8 @@
 //! A real step-ca on loopback: Debian's library with a main of our own (`tests/step-ca`), which
 //! is built once and kept in the lab's cache.
 //!
-//! Debian bookworm packages version 0.19.0 of the library, and no newer suite is asked for: what
-//! later versions do otherwise is known from their source only.
+//! Debian bookworm packages version 0.19.0 of the library. `$PHOENIX_LAB_STEP_CA` names a program
+//! that was built from another in its place, such as sid's 0.30.2, which takes sid's Go.
 
 use std::fs;
 use std::net::TcpListener;
@@ -233,7 +233,7 @@ impl StepCaServer {
             "key": path("intermediate-key.pem"),
             "address": format!("127.0.0.1:{port}"),
             "dnsNames": options.dns_names,
-            "db": {"type": "badgerv2", "dataSource": path("db")},
+            "db": {"type": "bbolt", "dataSource": path("db")},
             "logger": {"format": "json"},
             "authority": {"claims": options.claims, "provisioners": provisioners},
         });
@@ -347,8 +347,11 @@ impl Drop for StepCaServer {
     }
 }
 
-/// The built program, from the cache where it is there.
+/// The built program, from the cache where it is there, or the one that is named.
 async fn program(places: &Places) -> Result<PathBuf> {
+    if let Some(other) = std::env::var_os("PHOENIX_LAB_STEP_CA") {
+        return Ok(other.into());
+    }
     packages::ensure_tools(TOOLS).await?;
     let mut query = Command::new("dpkg-query");
     query.args(["-W", "-f=${Version} ", LIBRARY, "golang-go"]);
