@@ -588,7 +588,7 @@ const THREE: [(&str, u32); 3] = [("one", 1101), ("two", 1102), ("three", 1103)];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_certificates_due_at_once_are_delivered_one_request_at_a_time() {
-    let mut text = format!("guests:\n");
+    let mut text = String::from("guests:\n");
     for (name, _) in THREE {
         let _ = writeln!(text, "  {name}: {{ vmid: @VMID_{}@ }}", name.to_uppercase());
     }
@@ -659,7 +659,7 @@ const VERY_MANY: usize = 10_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_certificates_that_need_nothing_are_planned() {
-    let mut text = format!("guests:\n  alone: {{ vmid: @VMID_ALONE@ }}\ncertificates:\n");
+    let mut text = String::from("guests:\n  alone: { vmid: @VMID_ALONE@ }\ncertificates:\n");
     for number in 0..VERY_MANY {
         let _ = writeln!(
             text,
