@@ -4,6 +4,8 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 LAB := $(BIN)/phoenix-lab
 PHOENIX := $(BIN)/phoenix --config lab/phoenix.yaml
 FUZZ_SECONDS ?= 60
+# `address` finds misuse of memory in C as well, and is many times slower.
+FUZZ_SANITIZER ?= none
 FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 # The fuzzer's instrumentation is behind flags that a stable compiler hides.
 FUZZ := RUSTC_BOOTSTRAP=1 $(CARGO) fuzz
@@ -44,10 +46,10 @@ check: tools ## Check format, lints and documentation, without running anything
 
 # Inputs that break a parser are left in cases/, where the tests replay them: fix, keep, commit.
 fuzz: fuzz-tools ## Feed every parser with made-up input for FUZZ_SECONDS (60) each
-	@cd tests/fuzz && $(FUZZ) build -s none && status=0; \
+	@cd tests/fuzz && $(FUZZ) build -s $(FUZZ_SANITIZER) && status=0; \
 	for target in $(FUZZ_TARGETS); do \
 		mkdir -p corpus/$$target cases/$$target; \
-		$(FUZZ) run -s none $$target corpus/$$target cases/$$target -- \
+		$(FUZZ) run -s $(FUZZ_SANITIZER) $$target corpus/$$target cases/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 \
 			-artifact_prefix=cases/$$target/ || status=1; \
 	done; exit $$status

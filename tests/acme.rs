@@ -12,7 +12,6 @@ use phoenix_core::pki::{
     Acme, AcmeSettings, Bundle, CertificateRequest, ChallengeSolver, DnsHook, HookError,
     IssueError, Issuer, KeyType, Profile, RenewalRule, TxtRecord, renewal_reasons,
 };
-use phoenix_lab::LabOptions;
 use phoenix_lab::harness::Harness;
 use phoenix_lab::pebble::{Pebble, PebbleOptions};
 use phoenix_lab::place::Places;
@@ -517,11 +516,6 @@ async fn somebody_elses_answer_ends_the_order_at_once() {
 }
 
 const SITE: &str = r#"
-site: acme
-proxmox:
-  url: @PROXMOX_URL@
-  token: { file: proxmox.token }
-  ca: pve-root-ca.pem
 issuers:
   public:
     acme:
@@ -549,43 +543,17 @@ certificates:
           - { part: ca, path: /etc/web/ca.pem }
 "#;
 
-/// Edits the zone of the tests' DNS server, as `nsupdate` would, and keeps a record of it.
-const ZONE: &str = r#"#!/bin/sh
-echo "$1 $2" >>/run/zone
-case "$1" in
-    set) body="{\"host\":\"$2.\",\"value\":\"$3\"}" ;;
-    clear) body="{\"host\":\"$2.\"}" ;;
-esac
-exec busybox wget -q -O /dev/null --post-data "$body" "http://DNS/$1-txt"
-"#;
-
 #[tokio::test]
 async fn a_site_proves_a_wildcard_by_commands_in_a_guest_and_delivers_it() {
     let lab = Lab::start(PebbleOptions::default()).await;
-    let template = tempfile::tempdir().expect("a folder");
     let site = SITE.replace("DIRECTORY", lab.pebble.url.as_str());
-    std::fs::write(template.path().join("phoenix.yaml"), site).expect("written");
-    let options = LabOptions::test().with_guests([("alone", 1101)]);
-    let harness = Harness::start(options, template.path()).await;
+    let harness = Harness::of_files("acme", &[("alone", 1101)], &[("phoenix.yaml", &*site)]).await;
     std::fs::write(harness.path("acme-ca.pem"), &lab.pebble.ca).expect("written");
     std::fs::write(harness.path("acme-roots.pem"), &lab.pebble.root).expect("written");
-
-    // Guests reach the DNS server through the lab's bridge.
-    let bridge = TcpListener::bind((harness.lab().gateway(), 0)).await;
-    let bridge = bridge.expect("bound");
-    let zone = ZONE.replace("DNS", &bridge.local_addr().expect("address").to_string());
-    let dns = lab.pebble.dns_control;
-    let passing_on = tokio::spawn(async move {
-        loop {
-            let (mut from, _) = bridge.accept().await.expect("a connection");
-            let mut to = TcpStream::connect(dns).await.expect("the DNS server");
-            tokio::spawn(async move {
-                let _ = copy_bidirectional(&mut from, &mut to).await;
-            });
-        }
-    });
     let node = harness.node("alone");
-    node.write_file("/usr/local/bin/zone", 0o755, zone.as_bytes())
+    let _zone = lab
+        .pebble
+        .serve_zone(harness.lab().gateway(), node)
         .await
         .expect("the hook");
 
@@ -613,6 +581,5 @@ async fn a_site_proves_a_wildcard_by_commands_in_a_guest_and_delivers_it() {
     );
     let calls = node.sh("wc -l </run/zone").await.expect("counted").text();
     assert_eq!(calls.trim(), "4");
-    passing_on.abort();
     harness.stop().await;
 }

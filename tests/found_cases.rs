@@ -4,27 +4,10 @@
 #[path = "fuzz/properties.rs"]
 mod properties;
 
-use std::panic::catch_unwind;
-use std::path::Path;
+#[path = "../phoenix-core/src/pki/fuzzed.rs"]
+mod fuzzed;
 
-/// Replays every case of a target.
-fn replay(target: &str, property: fn(&[u8])) {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/cases")
-        .join(target);
-    let mut replayed = 0;
-    let mut broken = Vec::new();
-    for case in std::fs::read_dir(&cases).expect("the target's cases") {
-        let path = case.expect("a case").path();
-        let input = std::fs::read(&path).expect("its content");
-        if catch_unwind(|| property(&input)).is_err() {
-            broken.push(path);
-        }
-        replayed += 1;
-    }
-    assert!(replayed > 0, "no cases in {}", cases.display());
-    assert!(broken.is_empty(), "{broken:#?}");
-}
+use fuzzed::replay;
 
 #[test]
 fn names_hold() {

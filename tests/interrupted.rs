@@ -3,25 +3,11 @@
 
 use std::process::Stdio;
 
-use phoenix_lab::LabOptions;
-use phoenix_lab::harness::Harness;
+use phoenix_lab::harness::{ALONE, Harness};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 const SITE: &str = r#"
-site: interrupted
-proxmox:
-  url: @PROXMOX_URL@
-  token: { file: proxmox.token }
-  ca: pve-root-ca.pem
-guests:
-  alone:
-    vmid: @VMID_ALONE@
-    docker:
-      address: tcp://@ALONE@:2376
-      managed: { restart: [/usr/local/bin/restart-docker] }
-    swarm: { role: manager }
-swarm: { address_pools: ["@OVERLAY_POOL@"], subnet_size: 24 }
 networks: { front: {} }
 secrets:
   word: { file: word }
@@ -78,16 +64,12 @@ async fn killed_after(harness: &Harness, lines: usize) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_is_killed_anywhere_is_taken_up_by_the_next() {
-    let template = tempfile::tempdir().expect("a folder");
-    for (name, text) in [
-        ("phoenix.yaml", SITE),
+    let files = [
+        ("phoenix.yaml", &*format!("{ALONE}{SITE}")),
         ("web.yml", STACK),
         ("word", "swordfish"),
-    ] {
-        std::fs::write(template.path().join(name), text).expect("a file");
-    }
-    let options = LabOptions::test().with_guests([("alone", 1101)]);
-    let harness = Harness::start(options, template.path()).await;
+    ];
+    let harness = Harness::of_files("interrupted", &[("alone", 1101)], &files).await;
 
     // The first two lines are the beginning and the plan; what follows is written meanwhile.
     let mut killed = 0;

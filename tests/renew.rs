@@ -12,16 +12,11 @@ use std::time::{Duration, Instant};
 use phoenix_core::pki::Bundle;
 use phoenix_lab::harness::{EngineCall, Harness, Run, planned_changes, until};
 use phoenix_lab::proxmox_api::Request;
-use phoenix_lab::{LabOptions, Node, Output};
+use phoenix_lab::{Node, Output};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 const WHOLE: &str = r#"
-site: renew
-proxmox:
-  url: @PROXMOX_URL@
-  token: { file: proxmox.token }
-  ca: pve-root-ca.pem
 guests:
   alone:
     vmid: @VMID_ALONE@
@@ -78,23 +73,9 @@ networks:
   front: { external: true }
 "#;
 
-/// The head of a site of guests that have no Docker.
-const BARE: &str = "
-site: renew
-proxmox:
-  url: @PROXMOX_URL@
-  token: { file: proxmox.token }
-  ca: pve-root-ca.pem
-";
-
 /// A lab with the guests `guests`, and the site of these files.
 async fn start(guests: &[(&'static str, u32)], files: &[(&str, &str)]) -> Harness {
-    let template = tempfile::tempdir().expect("a folder");
-    for (name, text) in files {
-        std::fs::write(template.path().join(name), text).expect("a file");
-    }
-    let options = LabOptions::test().with_guests(guests.iter().copied());
-    Harness::start(options, template.path()).await
+    Harness::of_files("renew", guests, files).await
 }
 
 async fn shell(node: &Node, script: &str) -> String {
@@ -188,6 +169,8 @@ async fn what_is_named_and_due_is_renewed_and_nothing_else() {
     drift_is_left_to_a_sync(&site).await;
     a_guest_that_is_not_reached_is_said(&site).await;
     the_lock_is_honoured(&site).await;
+    what_is_delivered_and_the_ca_are_shown(&site).await;
+    a_revoked_certificate_is_listed_and_replaced(&site).await;
     site.harness.stop().await;
 }
 
@@ -409,6 +392,68 @@ async fn the_lock_is_honoured(site: &Site) {
     assert_eq!(ended.status.code(), Some(0));
 }
 
+/// `cert show` of a guest's file, and `ca` without a directory: the site's own.
+async fn what_is_delivered_and_the_ca_are_shown(site: &Site) {
+    let serial = serial_in(site.node(), "/etc/web/tls.pem").await;
+    let run = site
+        .without_writes(&["cert", "show", "alone:/etc/web/tls.pem"])
+        .await
+        .expect(0);
+    for text in ["CN=file.lab.lan", "names (DNS):      file.lab.lan", &serial] {
+        assert!(run.stdout.contains(text), "{text:?} in {run}");
+    }
+    // A key is looked at, and not shown.
+    let run = site
+        .without_writes(&["cert", "show", "alone:/etc/docker/phoenix/server-key.pem"])
+        .await;
+    assert!(
+        !run.stdout.contains("PRIVATE") && !run.stderr.contains("PRIVATE"),
+        "{run}"
+    );
+    let run = site
+        .without_writes(&["cert", "show", "alone:/etc/web/none.pem"])
+        .await
+        .expect(1);
+    assert!(run.stderr.contains("/etc/web/none.pem"), "{run}");
+
+    let run = site
+        .without_writes(&["ca", "show", "--inventory"])
+        .await
+        .expect(0);
+    for text in ["(root)", "certificates issued", &serial] {
+        assert!(run.stdout.contains(text), "{text:?} in {run}");
+    }
+    let run = site.without_writes(&["ca", "export"]).await.expect(0);
+    let root = shell(site.node(), "cat /etc/docker/phoenix/ca.pem").await;
+    assert_eq!(run.stdout.trim_end(), root);
+}
+
+/// openssl takes the list of revoked certificates for what it is.
+async fn a_revoked_certificate_is_listed_and_replaced(site: &Site) {
+    let node = site.node();
+    let judged = async || {
+        let lists = site.without_writes(&["ca", "crl"]).await.expect(0).stdout;
+        node.write_file("/tmp/crl.pem", 0o644, lists.as_bytes())
+            .await
+            .expect("the list");
+        let script = "openssl verify -crl_check -CAfile /etc/docker/phoenix/ca.pem \
+                      -CRLfile /tmp/crl.pem -untrusted /etc/web/tls.pem /etc/web/tls.pem 2>&1 || true";
+        shell(node, script).await
+    };
+    let said = judged().await;
+    assert!(said.ends_with(": OK"), "{said}");
+    let serial = serial_in(node, "/etc/web/tls.pem").await;
+    let run = site.without_writes(&["ca", "revoke", &serial]).await;
+    run.expect(0);
+    let said = judged().await;
+    assert!(said.contains("certificate revoked"), "{said}");
+    let before = site.serials().await;
+    site.harness.phoenix(&["renew"]).await.expect(0);
+    assert_eq!(site.renewed(&before).await, BTreeSet::from(["file"]));
+    let said = judged().await;
+    assert!(said.ends_with(": OK"), "{said}");
+}
+
 fn pid(id: u32) -> Pid {
     Pid::from_raw(i32::try_from(id).expect("a pid")).expect("a pid")
 }
@@ -416,7 +461,7 @@ fn pid(id: u32) -> Pid {
 /// A site without Docker and one certificate in `/etc/web`, with `more` about it.
 fn one_pair(more: &str) -> String {
     format!(
-        r#"{BARE}
+        r#"
 guests:
   alone: {{ vmid: @VMID_ALONE@ }}
 certificates:
@@ -543,7 +588,7 @@ const THREE: [(&str, u32); 3] = [("one", 1101), ("two", 1102), ("three", 1103)];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_certificates_due_at_once_are_delivered_one_request_at_a_time() {
-    let mut text = format!("{BARE}guests:\n");
+    let mut text = String::from("guests:\n");
     for (name, _) in THREE {
         let _ = writeln!(text, "  {name}: {{ vmid: @VMID_{}@ }}", name.to_uppercase());
     }
@@ -614,7 +659,7 @@ const VERY_MANY: usize = 10_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_certificates_that_need_nothing_are_planned() {
-    let mut text = format!("{BARE}guests:\n  alone: {{ vmid: @VMID_ALONE@ }}\ncertificates:\n");
+    let mut text = String::from("guests:\n  alone: { vmid: @VMID_ALONE@ }\ncertificates:\n");
     for number in 0..VERY_MANY {
         let _ = writeln!(
             text,

@@ -3,16 +3,11 @@
 //! come back where the new ones cannot be put to use.
 
 use phoenix_core::pki::Bundle;
+use phoenix_lab::Node;
 use phoenix_lab::harness::{Harness, Run, planned_changes};
 use phoenix_lab::proxmox_api::{Recorded, Request};
-use phoenix_lab::{LabOptions, Node};
 
 const SITE: &str = r#"
-site: renewal
-proxmox:
-  url: @PROXMOX_URL@
-  token: { file: proxmox.token }
-  ca: pve-root-ca.pem
 guests:
   alone: { vmid: @VMID_ALONE@ }
 certificates:
@@ -77,10 +72,8 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
-        let template = tempfile::tempdir().expect("a folder");
-        std::fs::write(template.path().join("phoenix.yaml"), SITE).expect("a site file");
-        let options = LabOptions::test().with_guests([("alone", 1101)]);
-        let harness = Harness::start(options, template.path()).await;
+        let files = [("phoenix.yaml", SITE)];
+        let harness = Harness::of_files("renewal", &[("alone", 1101)], &files).await;
         let site = Self { harness };
         site.node()
             .write_file("/usr/local/bin/reload-tls", 0o755, RELOAD.as_bytes())

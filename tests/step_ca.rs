@@ -14,7 +14,7 @@ use phoenix_core::pki::{
 };
 use phoenix_lab::harness::{self, Run};
 use phoenix_lab::place::Places;
-use phoenix_lab::step_ca::{BOTH, CLIENT, SERVER, StepCaOptions, StepCaServer};
+use phoenix_lab::step_ca::{BOTH, CLIENT, JwkKind, SERVER, StepCaOptions, StepCaServer};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -106,6 +106,24 @@ async fn every_profile_and_key_gets_exactly_the_names_it_asked_for() {
             );
             assert_eq!(reasons, [], "{profile} {key}");
         }
+    }
+}
+
+#[tokio::test]
+async fn provisioners_sign_with_every_kind_of_key_that_step_makes() {
+    let options = StepCaOptions {
+        keys: JwkKind::ALL.to_vec(),
+        ..StepCaOptions::default()
+    };
+    let server = server(options).await;
+    for kind in JwkKind::ALL {
+        let mut settings = settings(&server);
+        settings
+            .provisioners
+            .insert(Profile::Peer, kind.provisioner());
+        let (ca, wanted) = (StepCa::new(settings), request(Profile::Peer));
+        let issued = ca.issue(&wanted, soon()).await;
+        issued.unwrap_or_else(|error| panic!("{kind:?}: {error}: {}", server.log()));
     }
 }
 

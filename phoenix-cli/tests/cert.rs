@@ -2,59 +2,18 @@
 //! from run to run (dates, serial numbers, fingerprints) replaced.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod program;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use regex::Regex;
-
-/// How a run of `phoenix` ended.
-#[derive(Debug, PartialEq, Eq)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
+use program::{Ended, ended, phoenix, same};
 
 fn run(directory: &Path, arguments: &[&str]) -> Ended {
-    let output = Command::new(env!("CARGO_BIN_EXE_phoenix"))
-        .current_dir(directory)
-        .env_clear()
-        .stdin(Stdio::null())
-        .arg("cert")
-        .args(arguments)
-        .output()
-        .unwrap();
-    Ended {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// `text` without what differs from run to run.
-fn same(text: &str) -> String {
-    let mut text = text.to_owned();
-    for (pattern, with) in [
-        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
-        (r"\b[0-9a-f]{64}\b", "FINGERPRINT"),
-        (r"\b[0-9a-f]{40}\b", "KEY-ID"),
-        (r"\b[0-9a-f]{30,32}\b", "SERIAL"),
-    ] {
-        text = Regex::new(pattern)
-            .unwrap()
-            .replace_all(&text, with)
-            .into_owned();
-    }
-    text
-}
-
-fn ended(code: i32, out: &str, err: &str) -> Ended {
-    Ended {
-        code: Some(code),
-        out: out.to_owned(),
-        err: err.to_owned(),
-    }
+    let mut command = phoenix(directory);
+    let output = command.arg("cert").args(arguments).output();
+    output.unwrap().into()
 }
 
 fn json(text: &str) -> serde_json::Value {
@@ -224,8 +183,7 @@ fn killed_at_any_moment_no_certificate_is_beside_the_key_of_another() {
     let tls = here.path().join("tls");
     let mut whole = 0;
     for milliseconds in 0..40 {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_phoenix"))
-            .current_dir(here.path())
+        let mut child = phoenix(here.path())
             .args(["cert", "issue", "--profile", "client", "--cn", "x"])
             .args(["--ca", "ca", "--out", "tls", "--force"])
             .stdout(Stdio::null())
@@ -547,23 +505,13 @@ fn the_sites_certificates_are_listed_and_checked() {
     let here = tempfile::tempdir().unwrap();
     std::fs::write(here.path().join("phoenix.yaml"), SITE).unwrap();
     let with_token = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_phoenix"))
-            .current_dir(here.path())
-            .env_clear()
-            .env(
-                "LAB_TOKEN",
-                "phoenix@pve!lab=00000000-0000-0000-0000-000000000000",
-            )
-            .stdin(Stdio::null())
-            .arg("cert")
-            .args(arguments)
-            .output()
-            .unwrap();
-        Ended {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        let mut command = phoenix(here.path());
+        command.env(
+            "LAB_TOKEN",
+            "phoenix@pve!lab=00000000-0000-0000-0000-000000000000",
+        );
+        let output = command.arg("cert").args(arguments).output();
+        Ended::from(output.unwrap())
     };
     let listed = with_token(&["list"]);
     assert_eq!((listed.code, listed.err.as_str()), (Some(1), ""));

@@ -1,37 +1,16 @@
 //! The built command: stdout, stderr and exit status together.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod program;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-/// How a run of `phoenix` ended.
-#[derive(Debug, PartialEq, Eq)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-fn phoenix(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_phoenix"));
-    command
-        .current_dir(directory)
-        .env_clear()
-        .stdin(Stdio::null());
-    command
-}
-
-fn ended(output: Output) -> Ended {
-    Ended {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
+use program::{Ended, phoenix};
 
 fn run(directory: &Path, arguments: &[&str]) -> Ended {
-    ended(phoenix(directory).args(arguments).output().unwrap())
+    phoenix(directory).args(arguments).output().unwrap().into()
 }
 
 fn empty() -> tempfile::TempDir {
@@ -238,7 +217,7 @@ fn a_full_disk_is_an_error() {
         .stdout(full)
         .output()
         .unwrap();
-    let ended = ended(output);
+    let ended = Ended::from(output);
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.err.starts_with("error: cannot write to stdout: "),
@@ -255,7 +234,7 @@ fn a_wrong_log_filter_is_refused() {
         .env("PHOENIX_LOG", "a=b=c")
         .output()
         .unwrap();
-    let ended = ended(output);
+    let ended = Ended::from(output);
     assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""));
     assert!(
         ended.err.starts_with("error: PHOENIX_LOG: "),
@@ -288,7 +267,7 @@ fn a_good_site_file_is_summed_up() {
         .env("PHOENIX_CONFIG", here.path().join("phoenix.yaml"))
         .output()
         .unwrap();
-    assert!(ended(named).out.ends_with(&expected.out));
+    assert!(Ended::from(named).out.ends_with(&expected.out));
 
     let json = run(here.path(), &["check", "--json"]);
     let lines = json_lines(&json.out);
@@ -362,7 +341,7 @@ fn color_is_for_those_who_ask() {
         if no_color {
             command.env("NO_COLOR", "1");
         }
-        let ended = ended(command.output().unwrap());
+        let ended = Ended::from(command.output().unwrap());
         assert_eq!(ended.code, Some(2));
         assert_eq!(
             ended.err.contains('\u{1b}'),

@@ -63,7 +63,42 @@ fn done<T>(result: crate::Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("{}", error.chain()))
 }
 
+/// The guests and the swarm of a site with the one guest `alone`, which manages the swarm.
+pub const ALONE: &str = r#"
+guests:
+  alone:
+    vmid: @VMID_ALONE@
+    docker:
+      address: tcp://@ALONE@:2376
+      managed: { restart: [/usr/local/bin/restart-docker] }
+    swarm: { role: manager }
+swarm: { address_pools: ["@OVERLAY_POOL@"], subnet_size: 24 }
+"#;
+
 impl Harness {
+    /// A lab with the guests `guests` (name and number), and the site `name` on it of these files.
+    /// What every site says of its Proxmox API is put before `phoenix.yaml`.
+    pub async fn of_files(
+        name: &str,
+        guests: &[(&'static str, u32)],
+        files: &[(&str, &str)],
+    ) -> Self {
+        let template = tempfile::tempdir().expect("a folder");
+        for (file, text) in files {
+            let mut text = (*text).to_owned();
+            if *file == "phoenix.yaml" {
+                let head = format!(
+                    "site: {name}\nproxmox:\n  url: @PROXMOX_URL@\n  token: {{ file: proxmox.token }}\n  \
+                     ca: pve-root-ca.pem\n"
+                );
+                text.insert_str(0, &head);
+            }
+            std::fs::write(template.path().join(file), text).expect("a file");
+        }
+        let options = LabOptions::test().with_guests(guests.iter().copied());
+        Self::start(options, template.path()).await
+    }
+
     /// A lab of this process with these guests, and the site that `template` describes, filled in
     /// as by [`site::write`].
     pub async fn start(options: LabOptions, template: &Path) -> Self {

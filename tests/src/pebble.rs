@@ -9,8 +9,12 @@ use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
 use crate::place::Places;
-use crate::{LabError, Result, packages};
+use crate::{LabError, Node, Result, packages};
 
 /// How long the servers may take to start.
 const STARTING: Duration = Duration::from_secs(20);
@@ -51,6 +55,26 @@ impl Drop for Pebble {
         }
     }
 }
+
+/// The way of a lab's guests to the DNS server, until it is dropped.
+#[derive(Debug)]
+pub struct Zone(JoinHandle<()>);
+
+impl Drop for Zone {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Edits the zone of the DNS server, as `nsupdate` would, and keeps a record of it.
+const ZONE: &str = r#"#!/bin/sh
+echo "$1 $2" >>/run/zone
+case "$1" in
+    set) body="{\"host\":\"$2.\",\"value\":\"$3\"}" ;;
+    clear) body="{\"host\":\"$2.\"}" ;;
+esac
+exec busybox wget -q -O /dev/null --post-data "$body" "http://DNS/$1-txt"
+"#;
 
 /// Ports of the loopback that are free now.
 fn free_ports<const N: usize>() -> Result<[u16; N]> {
@@ -183,6 +207,35 @@ impl Pebble {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Gives a guest the command `/usr/local/bin/zone set|clear NAME VALUE`, which edits the zone
+    /// of the DNS server and notes that in `/run/zone`. Guests reach the server by the address
+    /// `gateway` of their network.
+    ///
+    /// # Errors
+    /// Where the address cannot be listened at, or the guest does not take the command.
+    pub async fn serve_zone(&self, gateway: Ipv4Addr, node: &Node) -> Result<Zone> {
+        let at = Path::new("the lab's bridge");
+        let bridge = TcpListener::bind((gateway, 0))
+            .await
+            .map_err(LabError::io("listen on", at))?;
+        let address = bridge.local_addr().map_err(LabError::io("listen on", at))?;
+        let command = ZONE.replace("DNS", &address.to_string());
+        let dns = self.dns_control;
+        let zone = Zone(tokio::spawn(async move {
+            while let Ok((mut from, _)) = bridge.accept().await {
+                tokio::spawn(async move {
+                    // Whoever closes first ends it; a guest that gets no answer says so.
+                    if let Ok(mut to) = TcpStream::connect(dns).await {
+                        let _ = copy_bidirectional(&mut from, &mut to).await;
+                    }
+                });
+            }
+        }));
+        node.write_file("/usr/local/bin/zone", 0o755, command.as_bytes())
+            .await?;
+        Ok(zone)
     }
 
     /// Tells the DNS server something: `set-txt` with `host` and `value`, `clear-txt` with `host`.

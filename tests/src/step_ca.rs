@@ -1,8 +1,8 @@
 //! A real step-ca on loopback: Debian's library with a main of our own (`tests/step-ca`), which
 //! is built once and kept in the lab's cache.
 //!
-//! Debian bookworm packages version 0.19.0 of the library, and no newer suite is asked for: what
-//! later versions do otherwise is known from their source only.
+//! Debian bookworm packages version 0.19.0 of the library. `$PHOENIX_LAB_STEP_CA` names a program
+//! that was built from another in its place, such as sid's 0.30.2, which takes sid's Go.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,10 +13,15 @@ use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, Curve25519SeedBin, EcPrivateKeyBin, Pkcs8V1Der};
 use aws_lc_rs::key_wrap::{AES_128, AesKek, KeyWrap};
 use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+    ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+    KeyPair as _, RsaKeyPair,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -53,6 +58,111 @@ pub const SERVER: &str = "server";
 /// An ACME provisioner: its directory is at `/acme/acme/directory`.
 pub const ACME: &str = "acme";
 
+/// A kind of key that a JWK provisioner may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JwkKind {
+    /// ES256, as `step` makes them by default.
+    P256,
+    /// ES384.
+    P384,
+    /// ES512.
+    P521,
+    /// EdDSA.
+    Ed25519,
+    /// RS256.
+    Rsa,
+}
+
+impl JwkKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [Self::P256, Self::P384, Self::P521, Self::Ed25519, Self::Rsa];
+
+    /// The name of the provisioner with a key of this kind.
+    #[must_use]
+    pub fn provisioner(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    /// A fresh private key, and what of it is public.
+    fn generate(self) -> std::result::Result<(Value, Value), aws_lc_rs::error::Unspecified> {
+        let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (private, mut public) = match self {
+            Self::P256 => elliptic("P-256", &ECDSA_P256_SHA256_FIXED_SIGNING),
+            Self::P384 => elliptic("P-384", &ECDSA_P384_SHA384_FIXED_SIGNING),
+            Self::P521 => elliptic("P-521", &ECDSA_P521_SHA512_FIXED_SIGNING),
+            Self::Ed25519 => {
+                let pair = Ed25519KeyPair::generate()?;
+                let seed: Curve25519SeedBin<'_> = pair.seed()?.as_be_bytes()?;
+                let x = b64(pair.public_key().as_ref());
+                let public = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
+                Ok((json!({"d": b64(seed.as_ref())}), public))
+            }
+            Self::Rsa => {
+                let pkcs8: Pkcs8V1Der<'_> = RsaKeyPair::generate(KeySize::Rsa2048)?.as_der()?;
+                let parts = rsa_parts(pkcs8.as_ref()).ok_or(aws_lc_rs::error::Unspecified)?;
+                let [n, e, private @ ..] = &parts[..] else {
+                    return Err(aws_lc_rs::error::Unspecified);
+                };
+                let names = ["d", "p", "q", "dp", "dq", "qi"];
+                let private = names.into_iter().zip(private);
+                let private: serde_json::Map<_, _> = private
+                    .map(|(name, part)| (name.to_owned(), b64(part).into()))
+                    .collect();
+                Ok((
+                    private.into(),
+                    json!({"kty": "RSA", "n": b64(n), "e": b64(e)}),
+                ))
+            }
+        }?;
+        // RFC 7638: the members in order, without white space.
+        let id = b64(digest(&SHA256, public.to_string().as_bytes()).as_ref());
+        public["kid"] = id.into();
+        public["use"] = "sig".into();
+        public["alg"] = match self {
+            Self::P256 => "ES256",
+            Self::P384 => "ES384",
+            Self::P521 => "ES512",
+            Self::Ed25519 => "EdDSA",
+            Self::Rsa => "RS256",
+        }
+        .into();
+        let mut whole = public.clone();
+        for (name, part) in private.as_object().into_iter().flatten() {
+            whole[name] = part.clone();
+        }
+        Ok((whole, public))
+    }
+}
+
+/// What is private and what is public of a fresh key on a curve.
+fn elliptic(
+    curve: &str,
+    algorithm: &'static EcdsaSigningAlgorithm,
+) -> std::result::Result<(Value, Value), aws_lc_rs::error::Unspecified> {
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let pair = EcdsaKeyPair::generate(algorithm)?;
+    let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes()?;
+    let point = &pair.public_key().as_ref()[1..];
+    let (x, y) = point.split_at(point.len() / 2);
+    let public = json!({"kty": "EC", "crv": curve, "x": b64(x), "y": b64(y)});
+    Ok((json!({"d": b64(private.as_ref())}), public))
+}
+
+/// The numbers of an RSA key (PKCS #8, RFC 8017 A.1.2) behind its version.
+fn rsa_parts(pkcs8: &[u8]) -> Option<Vec<Vec<u8>>> {
+    use x509_parser::der_parser::ber::BerObject;
+    use x509_parser::der_parser::der::parse_der;
+    fn items(der: &[u8]) -> Option<Vec<BerObject<'_>>> {
+        Some(parse_der(der).ok()?.1.as_sequence().ok()?.clone())
+    }
+    let outer = items(pkcs8)?;
+    let numbers = items(outer.get(2)?.as_slice().ok()?)?;
+    let numbers = numbers.iter().skip(1);
+    numbers
+        .map(|number| Some(number.as_biguint().ok()?.to_bytes_be()))
+        .collect()
+}
+
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct StepCaOptions {
@@ -64,6 +174,8 @@ pub struct StepCaOptions {
     pub claims: Value,
     /// What the claims of each JWK provisioner say; an object.
     pub provisioner_claims: Value,
+    /// A further provisioner for each of these.
+    pub keys: Vec<JwkKind>,
 }
 
 impl Default for StepCaOptions {
@@ -73,6 +185,7 @@ impl Default for StepCaOptions {
             password: "correct horse".to_owned(),
             claims: json!({}),
             provisioner_claims: json!({}),
+            keys: Vec::new(),
         }
     }
 }
@@ -108,7 +221,10 @@ impl StepCaServer {
             (CLIENT, Some("clientAuth")),
             (SERVER, Some("serverAuth")),
         ] {
-            provisioners.push(provisioner(name, usage, options)?);
+            provisioners.push(provisioner(name, JwkKind::P256, usage, options)?);
+        }
+        for kind in &options.keys {
+            provisioners.push(provisioner(&kind.provisioner(), *kind, None, options)?);
         }
         provisioners.push(json!({"type": "ACME", "name": ACME}));
         let configuration = json!({
@@ -117,7 +233,7 @@ impl StepCaServer {
             "key": path("intermediate-key.pem"),
             "address": format!("127.0.0.1:{port}"),
             "dnsNames": options.dns_names,
-            "db": {"type": "badgerv2", "dataSource": path("db")},
+            "db": {"type": "bbolt", "dataSource": path("db")},
             "logger": {"format": "json"},
             "authority": {"claims": options.claims, "provisioners": provisioners},
         });
@@ -231,8 +347,11 @@ impl Drop for StepCaServer {
     }
 }
 
-/// The built program, from the cache where it is there.
+/// The built program, from the cache where it is there, or the one that is named.
 async fn program(places: &Places) -> Result<PathBuf> {
+    if let Some(other) = std::env::var_os("PHOENIX_LAB_STEP_CA") {
+        return Ok(other.into());
+    }
     packages::ensure_tools(TOOLS).await?;
     let mut query = Command::new("dpkg-query");
     query.args(["-W", "-f=${Version} ", LIBRARY, "golang-go"]);
@@ -305,21 +424,14 @@ impl Authority {
 }
 
 /// A JWK provisioner with a fresh key; `usage` is the only one of its certificates.
-fn provisioner(name: &str, usage: Option<&str>, options: &StepCaOptions) -> Result<Value> {
-    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+fn provisioner(
+    name: &str,
+    kind: JwkKind,
+    usage: Option<&str>,
+    options: &StepCaOptions,
+) -> Result<Value> {
     let broken = |_| LabError::Malformed("a provisioner's key".to_owned());
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(broken)?;
-    let private: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().map_err(broken)?;
-    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-    let (x, y) = (b64(x), b64(y));
-    // RFC 7638.
-    let thumbprint = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-    let id = b64(digest(&SHA256, thumbprint.as_bytes()).as_ref());
-    let public = json!({
-        "use": "sig", "kty": "EC", "kid": id, "crv": "P-256", "alg": "ES256", "x": x, "y": y,
-    });
-    let mut secret = public.clone();
-    secret["d"] = b64(private.as_ref()).into();
+    let (secret, public) = kind.generate().map_err(broken)?;
     let encrypted =
         encrypt(secret.to_string().into_bytes(), options.password.as_bytes()).map_err(broken)?;
     let mut made = json!({

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::{constant_time, digest};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs as provider};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme};
+use rustls::crypto::aws_lc_rs as provider;
+use rustls::{CertificateError, OtherError};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::key_proof::{Judge, judging_client};
 
 /// How long a TCP connection and its TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,17 +123,11 @@ impl Trust {
                 builder.tls_certs_only(roots)
             }
             Self::Fingerprint(expected) => {
-                let provider = provider::default_provider();
-                let verifier = PinnedLeaf {
+                let judge = PinnedLeaf {
                     expected: *expected,
-                    algorithms: provider.signature_verification_algorithms,
                 };
-                let config = ClientConfig::builder_with_provider(Arc::new(provider))
-                    .with_safe_default_protocol_versions()
-                    .map_err(TrustError::Tls)?
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(verifier))
-                    .with_no_client_auth();
+                let provider = Arc::new(provider::default_provider());
+                let config = judging_client(provider, Arc::new(judge)).map_err(TrustError::Tls)?;
                 builder.tls_backend_preconfigured(config)
             }
             Self::System => builder,
@@ -159,26 +154,22 @@ pub(crate) fn require_https(url: &url::Url) -> Result<(), TrustError> {
     Err(TrustError::Address(shown.to_string()))
 }
 
-/// Accepts exactly one certificate; the handshake's signature is verified as always.
+/// Accepts exactly one certificate.
 #[derive(Debug)]
 struct PinnedLeaf {
     expected: [u8; 32],
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for PinnedLeaf {
-    fn verify_server_cert(
+impl Judge for PinnedLeaf {
+    fn presented(
         &self,
         end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<(), rustls::Error> {
         let mut found = [0; 32];
         found.copy_from_slice(digest::digest(&digest::SHA256, end_entity).as_ref());
         if constant_time::verify_slices_are_equal(&found, &self.expected).is_ok() {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         }
         let mismatch = FingerprintMismatch {
             expected: self.expected,
@@ -187,28 +178,6 @@ impl ServerCertVerifier for PinnedLeaf {
         Err(rustls::Error::InvalidCertificate(CertificateError::Other(
             OtherError(Arc::new(mismatch)),
         )))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 

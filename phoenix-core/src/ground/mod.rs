@@ -6,6 +6,7 @@ mod deadline;
 pub mod document;
 mod files;
 mod https;
+mod key_proof;
 pub(crate) mod mortal;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -15,4 +16,5 @@ pub use deadline::{Deadline, Elapsed};
 pub use files::{create_private_directory, read_optional, write_atomic};
 pub(crate) use https::{Delivery, delivery, require_https};
 pub use https::{FingerprintMismatch, Trust, TrustError, UntrustedServer};
+pub(crate) use key_proof::{Judge, judging_client};
 pub use secret::{Fingerprint, FingerprintKey, SecretBytes};

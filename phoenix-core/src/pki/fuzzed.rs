@@ -1,4 +1,4 @@
-//! Replays the inputs that the fuzzer keeps.
+//! Replays the inputs that the fuzzer keeps. Both the tests of this crate and those of the lab do.
 
 use std::panic::catch_unwind;
 use std::path::Path;

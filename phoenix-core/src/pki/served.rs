@@ -5,20 +5,17 @@
 //! what is returned is what the server can really serve. Nothing else may be concluded from it.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::tls::crypto_provider;
-use crate::ground::{Deadline, Elapsed};
+use crate::ground::{Deadline, Elapsed, Judge, judging_client};
 
 /// How long saying goodbye may take, which the server need not take note of.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -122,22 +119,14 @@ async fn presented(
     address: String,
     deadline: Deadline,
 ) -> Result<Vec<CertificateDer<'static>>, ServedError> {
-    let provider = crypto_provider();
-    let witness = Arc::new(Witness {
-        algorithms: provider.signature_verification_algorithms,
-        seen: Mutex::default(),
-    });
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(ServedError::Setup)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::<Witness>::clone(&witness))
-        .with_no_client_auth();
+    let witness = Arc::new(Witness::default());
+    let judge: Arc<dyn Judge> = Arc::<Witness>::clone(&witness);
+    let mut config = judging_client(crypto_provider(), judge).map_err(ServedError::Setup)?;
     config.resumption = Resumption::disabled();
     let ended = deadline
         .run(TlsConnector::from(Arc::new(config)).connect(name, stream))
         .await;
-    let Seen { chain, proof } = witness.take();
+    let Seen { chain, proof } = std::mem::take(&mut *witness.seen());
     // What comes after the proof, such as the refusal of a client without a certificate, does
     // not matter.
     match proof {
@@ -170,75 +159,32 @@ struct Seen {
 }
 
 /// Takes down what a server presents, and whether it holds the key.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Witness {
-    algorithms: WebPkiSupportedAlgorithms,
     seen: Mutex<Seen>,
 }
 
 impl Witness {
-    fn take(&self) -> Seen {
-        std::mem::take(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn proved(
-        &self,
-        result: Result<HandshakeSignatureValid, rustls::Error>,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let proof = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.proof = Some(proof);
-        result
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
+impl Judge for Witness {
+    fn presented(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.chain = std::iter::once(end_entity)
+    ) -> Result<(), rustls::Error> {
+        self.seen().chain = std::iter::once(end_entity)
             .chain(intermediates)
             .map(|certificate| certificate.clone().into_owned())
             .collect();
-        Ok(ServerCertVerified::assertion())
+        Ok(())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.proved(rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.algorithms,
-        ))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.proved(rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.algorithms,
-        ))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+    fn proved(&self, outcome: Result<(), rustls::Error>) {
+        self.seen().proof = Some(outcome);
     }
 }
 

@@ -24,14 +24,21 @@ pub(super) fn about(duration: Duration) -> String {
     counted(count, unit)
 }
 
-/// `duration`, whole seconds of it, in its largest unit that leaves no rest.
+/// `duration`, whole seconds of it, in as many units as leave no rest.
 pub(super) fn exactly(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let unit = UNITS
-        .into_iter()
-        .find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length));
-    let (length, unit) = unit.unwrap_or((1, "second"));
-    counted(seconds / length, unit)
+    let mut rest = duration.as_secs();
+    let mut parts = Vec::new();
+    for (length, unit) in UNITS.into_iter().chain([(1, "second")]) {
+        let count = rest / length;
+        rest %= length;
+        if count > 0 {
+            parts.push(counted(count, unit));
+        }
+    }
+    if parts.is_empty() {
+        parts.push(counted(0, "second"));
+    }
+    parts.join(" ")
 }
 
 fn counted(count: u64, unit: &str) -> String {
@@ -44,17 +51,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_in_one_unit() {
+    fn spans_are_rounded_or_whole() {
         for (seconds, rounded, exact) in [
             (0, "0 seconds", "0 seconds"),
             (1, "1 second", "1 second"),
             (60, "60 seconds", "1 minute"),
-            (119, "119 seconds", "119 seconds"),
+            (119, "119 seconds", "1 minute 59 seconds"),
             (120, "2 minutes", "2 minutes"),
-            (7_259, "2 hours", "7259 seconds"),
+            (7_259, "2 hours", "2 hours 59 seconds"),
             (86_400, "24 hours", "1 day"),
             (90 * 86_400, "90 days", "90 days"),
-            (90 * 86_400 + 3_600, "90 days", "2161 hours"),
+            (90 * 86_400 + 3_600, "90 days", "90 days 1 hour"),
+            (
+                315_359_998,
+                "3649 days",
+                "3649 days 23 hours 59 minutes 58 seconds",
+            ),
         ] {
             let duration = Duration::from_secs(seconds);
             assert_eq!(about(duration), rounded);

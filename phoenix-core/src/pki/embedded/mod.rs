@@ -203,8 +203,8 @@ impl EmbeddedCa {
     /// Makes another intermediate below the root of the CA in `directory`, which signs from then
     /// on, and gives the CA with it. What earlier ones have signed stays valid. It is valid for
     /// `lifetime`, or without one as long as the current one was, but never longer than the root.
-    /// Killed at any point, this leaves the CA with or without a whole new intermediate; called
-    /// by two at once, both end with one that is new.
+    /// Killed at any point, this leaves the CA with or without a whole new intermediate. Called by
+    /// two at once, one of them may fail, and the CA has a new one all the same.
     ///
     /// Blocks while a key is generated, which may take seconds for RSA.
     ///

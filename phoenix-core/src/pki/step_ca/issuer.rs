@@ -96,9 +96,19 @@ pub(super) struct Encrypted {
     pub(super) key: String,
 }
 
+/// A list as Go's JSON has it: `null` where it is empty.
+fn list<'de, D, T>(json: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(json).map(Option::unwrap_or_default)
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Page {
+    #[serde(deserialize_with = "list")]
     pub(super) provisioners: Vec<Listed>,
     #[serde(default)]
     next_cursor: String,
@@ -109,7 +119,7 @@ pub(super) struct Page {
 struct Signed {
     crt: String,
     ca: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     cert_chain: Vec<String>,
 }
 

@@ -177,6 +177,26 @@ async fn answers_without_sense_are_told() {
 }
 
 #[tokio::test]
+async fn a_server_without_provisioners_is_told() {
+    for list in [
+        r#"{"provisioners":null}"#,
+        r#"{"provisioners":[],"nextCursor":""}"#,
+    ] {
+        let (_server, ca) = server(move |_| Reply::json("200 OK", list)).await;
+        let deadline = Deadline::after(Duration::from_secs(20));
+        for error in [
+            refused(&ca).await,
+            ca.probe(deadline).await.expect_err("none"),
+        ] {
+            assert_eq!(
+                error.to_string(),
+                "step-ca has no JWK provisioner `ops`; it has none"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn silence_ends_with_the_deadline() {
     let (_server, ca) = server(|_| Reply::Silence).await;
     let deadline = Deadline::after(Duration::from_millis(500));

@@ -1,9 +1,12 @@
 //! One-time tokens: JWTs (RFC 7519) signed with the private key of a JWK provisioner.
 
 use aws_lc_rs::rand::{self, SystemRandom};
+use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
-    ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256,
+    RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512,
+    RsaEncoding, RsaKeyPair,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +25,10 @@ const LIFETIME_SECONDS: i64 = 5 * 60;
 pub(super) enum JwkError {
     #[error("it is not a private JWK")]
     Malformed,
-    #[error("keys of type {0} are not supported: use EC or OKP (Ed25519)")]
+    #[error(
+        "keys of type {0} are not supported: use EC (P-256, P-384, P-521), OKP (Ed25519) or RSA \
+         (RS256 to PS512)"
+    )]
     Unsupported(String),
     #[error("its parts do not belong together")]
     Rejected,
@@ -32,6 +38,8 @@ pub(super) enum JwkError {
 struct Jwk {
     kty: String,
     #[serde(default)]
+    alg: String,
+    #[serde(default)]
     crv: String,
     #[serde(default)]
     x: String,
@@ -39,17 +47,54 @@ struct Jwk {
     y: String,
     #[serde(default)]
     d: String,
+    #[serde(default)]
+    n: String,
+    #[serde(default)]
+    e: String,
+    #[serde(default)]
+    p: String,
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    dp: String,
+    #[serde(default)]
+    dq: String,
+    #[serde(default)]
+    qi: String,
 }
 
 impl Drop for Jwk {
     fn drop(&mut self) {
-        self.d.zeroize();
+        for private in [
+            &mut self.d,
+            &mut self.p,
+            &mut self.q,
+            &mut self.dp,
+            &mut self.dq,
+            &mut self.qi,
+        ] {
+            private.zeroize();
+        }
     }
+}
+
+/// What a part of a JWK stands for.
+fn bytes(text: &str) -> Result<Zeroizing<Vec<u8>>, JwkError> {
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .map(Zeroizing::new)
+        .map_err(|_| JwkError::Malformed)
+}
+
+fn unsupported(kind: &str, which: &str) -> JwkError {
+    let shown = format!("{kind} {which}");
+    JwkError::Unsupported(shown.trim().chars().take(64).collect())
 }
 
 enum Pair {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    Rsa(Box<RsaKeyPair>, &'static dyn RsaEncoding),
 }
 
 /// A provisioner's private key. The library wipes it when it is dropped.
@@ -78,12 +123,6 @@ impl Signer {
     /// The signer of a private JWK (RFC 7517).
     pub(super) fn from_jwk(json: &[u8]) -> Result<Self, JwkError> {
         let jwk: Jwk = serde_json::from_slice(json).map_err(|_| JwkError::Malformed)?;
-        let bytes = |text: &str| {
-            URL_SAFE_NO_PAD
-                .decode(text)
-                .map(Zeroizing::new)
-                .map_err(|_| JwkError::Malformed)
-        };
         let (curve, algorithm) = match (jwk.kty.as_str(), jwk.crv.as_str()) {
             ("EC", "P-256") => (&ECDSA_P256_SHA256_FIXED_SIGNING, "ES256"),
             ("EC", "P-384") => (&ECDSA_P384_SHA384_FIXED_SIGNING, "ES384"),
@@ -97,12 +136,8 @@ impl Signer {
                     algorithm: "EdDSA",
                 });
             }
-            (kind, curve) => {
-                let shown = format!("{kind} {curve}");
-                return Err(JwkError::Unsupported(
-                    shown.trim().chars().take(64).collect(),
-                ));
-            }
+            ("RSA", _) => return Self::from_rsa(&jwk),
+            (kind, curve) => return Err(unsupported(kind, curve)),
         };
         let mut point = vec![4];
         point.extend_from_slice(&bytes(&jwk.x)?);
@@ -111,6 +146,37 @@ impl Signer {
             .map_err(|_| JwkError::Rejected)?;
         Ok(Self {
             pair: Pair::Ecdsa(pair),
+            algorithm,
+        })
+    }
+
+    /// The signer of an RSA key, by the algorithm that it is declared for; RS256 where it is for
+    /// none, as step-ca's own client does.
+    fn from_rsa(jwk: &Jwk) -> Result<Self, JwkError> {
+        let (encoding, algorithm): (&'static dyn RsaEncoding, _) = match jwk.alg.as_str() {
+            "" | "RS256" => (&RSA_PKCS1_SHA256, "RS256"),
+            "RS384" => (&RSA_PKCS1_SHA384, "RS384"),
+            "RS512" => (&RSA_PKCS1_SHA512, "RS512"),
+            "PS256" => (&RSA_PSS_SHA256, "PS256"),
+            "PS384" => (&RSA_PSS_SHA384, "PS384"),
+            "PS512" => (&RSA_PSS_SHA512, "PS512"),
+            other => return Err(unsupported("RSA", other)),
+        };
+        let pair = RsaKeyPair::from_components(&KeyPairComponents {
+            public_key: PublicKeyComponents {
+                n: bytes(&jwk.n)?,
+                e: bytes(&jwk.e)?,
+            },
+            d: bytes(&jwk.d)?,
+            p: bytes(&jwk.p)?,
+            q: bytes(&jwk.q)?,
+            dP: bytes(&jwk.dp)?,
+            dQ: bytes(&jwk.dq)?,
+            qInv: bytes(&jwk.qi)?,
+        })
+        .map_err(|_| JwkError::Rejected)?;
+        Ok(Self {
+            pair: Pair::Rsa(Box::new(pair), encoding),
             algorithm,
         })
     }
@@ -145,6 +211,17 @@ impl Signer {
                 URL_SAFE_NO_PAD.encode(signature)
             }
             Pair::Ed25519(pair) => URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes())),
+            Pair::Rsa(pair, encoding) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(
+                    *encoding,
+                    &SystemRandom::new(),
+                    signed.as_bytes(),
+                    &mut signature,
+                )
+                .ok()?;
+                URL_SAFE_NO_PAD.encode(signature)
+            }
         };
         Some(format!("{signed}.{signature}"))
     }
@@ -202,10 +279,16 @@ mod tests {
     fn what_cannot_sign_is_refused() {
         let refused = |json: &str| Signer::from_jwk(json.as_bytes()).err();
         assert_eq!(refused("{}"), Some(JwkError::Malformed));
-        assert!(matches!(
-            refused(r#"{"kty":"oct"}"#),
-            Some(JwkError::Unsupported(_))
-        ));
+        for (json, named) in [
+            (r#"{"kty":"oct"}"#, "oct"),
+            (r#"{"kty":"EC","crv":"secp256k1"}"#, "EC secp256k1"),
+            (r#"{"kty":"OKP","crv":"X25519"}"#, "OKP X25519"),
+            (r#"{"kty":"RSA","alg":"RSA-OAEP"}"#, "RSA RSA-OAEP"),
+        ] {
+            let named = JwkError::Unsupported(named.to_owned());
+            assert_eq!(refused(json), Some(named));
+        }
+        assert_eq!(refused(r#"{"kty":"RSA"}"#), Some(JwkError::Rejected));
         let public = KEY.replace("\"d\"", "\"e\"");
         assert_eq!(refused(&public), Some(JwkError::Rejected));
     }

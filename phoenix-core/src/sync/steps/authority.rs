@@ -183,7 +183,7 @@ impl Step for DockerClientStep {
     async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
         let issued = self.issued()?;
         let stored = issued.look(&self.cx).await?;
-        Ok(match stored.current() {
+        let observation = match stored.current() {
             Some(bundle) => {
                 Observation::converged(format!("valid until {}", bundle.leaf().not_after.date()))
             }
@@ -196,7 +196,8 @@ impl Step for DockerClientStep {
                     observation
                 }
             }
-        })
+        };
+        Ok(observation.warn(issued.wider(&self.cx).into_iter().collect()))
     }
 
     async fn apply(&self, progress: &Progress) -> Result<(), Failure> {

@@ -410,7 +410,11 @@ impl EndpointStep {
 impl Step for EndpointStep {
     async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
         match self.managed() {
-            Some((settings, _, port)) => self.observe_managed(settings, port).await,
+            Some((settings, _, port)) => {
+                let observation = self.observe_managed(settings, port).await?;
+                let wider = self.issued()?.and_then(|issued| issued.wider(&self.cx));
+                Ok(observation.warn(wider.into_iter().collect()))
+            }
             None => Ok(Observation::converged(self.ping().await?)),
         }
     }
