@@ -197,7 +197,7 @@ impl Step for DockerClientStep {
                 }
             }
         };
-        Ok(observation.warn(issued.wider(&self.cx).into_iter().collect()))
+        Ok(observation.warn(issued.wider(&self.cx, &stored).into_iter().collect()))
     }
 
     async fn apply(&self, progress: &Progress) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::delivery::{BEING_DELIVERED, Differing, Target, WantedFile};
-use super::issued::Issued;
+use super::issued::{Issued, Stored};
 use crate::docker::{DaemonTls, daemon_json, drop_in};
 use crate::ground::{Deadline, SecretBytes};
 use crate::guest::{File, Program};
@@ -214,11 +214,9 @@ impl EndpointStep {
         &self,
         settings: &DaemonSettings,
         port: u16,
+        issued: &Issued,
+        stored: &Stored,
     ) -> Result<Observation, Failure> {
-        let Some(issued) = self.issued()? else {
-            return Ok(Observation::default());
-        };
-        let stored = issued.look(&self.cx).await?;
         let Some(bundle) = stored.current() else {
             let mut changes = vec![issued.change(&stored.reasons)];
             changes.extend(self.target(settings, Vec::new()).unobserved());
@@ -411,8 +409,14 @@ impl Step for EndpointStep {
     async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
         match self.managed() {
             Some((settings, _, port)) => {
-                let observation = self.observe_managed(settings, port).await?;
-                let wider = self.issued()?.and_then(|issued| issued.wider(&self.cx));
+                let Some(issued) = self.issued()? else {
+                    return Ok(Observation::default());
+                };
+                let stored = issued.look(&self.cx).await?;
+                let observation = self
+                    .observe_managed(settings, port, &issued, &stored)
+                    .await?;
+                let wider = issued.wider(&self.cx, &stored);
                 Ok(observation.warn(wider.into_iter().collect()))
             }
             None => Ok(Observation::converged(self.ping().await?)),
