@@ -265,6 +265,18 @@ impl Habits<'_> {
         let Some((before, target)) = text.rsplit_once(':') else {
             return;
         };
+        if before.bytes().all(|b| b == b'0') && !before.is_empty() {
+            let (text, target) = (text.clone(), target.to_owned());
+            let message = "docker takes port 0 for one that the swarm chooses";
+            self.warn(
+                port.position,
+                &format!(".ports[{index}]"),
+                Some(&text),
+                message,
+            );
+            port.value = Value::String(target);
+            return;
+        }
         let Some((_, published)) = before.rsplit_once(':') else {
             return;
         };
