@@ -508,6 +508,28 @@ mod tests {
         }
 
         #[test]
+        fn a_mount_comes_back(
+            source in proptest::option::of("/?[a-z][a-z0-9/]{0,8}"),
+            target in "/[a-z/]{0,8}",
+            read_only in any::<bool>(),
+        ) {
+            let mount = match &source {
+                Some(source) if source.starts_with('/') => bind(source, &target),
+                source => volume(source.as_deref(), &target),
+            };
+            let text = match (&source, read_only) {
+                (None, _) => target.clone(),
+                (Some(source), false) => format!("{source}:{target}"),
+                (Some(source), true) => format!("{source}:{target}:ro"),
+            };
+            let mount = ShortMount {
+                read_only: read_only && source.is_some(),
+                ..mount
+            };
+            prop_assert_eq!(parsed(&text), Ok(mount));
+        }
+
+        #[test]
         fn bind_sources_are_absolute(source in "\\.{1,2}(/[a-z.]{1,4}){0,4}") {
             let MountKind::Bind { source, .. } = parsed(&format!("{source}:/t")).unwrap().kind else {
                 panic!("no bind")
