@@ -32,8 +32,9 @@ const ORDERS: &[(&str, &str)] = &[("stop-first", "stop-first"), ("start-first", 
 const LEAST_MEMORY: i64 = 4 << 20;
 const LEAST_CPUS: i64 = 1_000_000;
 
-/// Reads `deploy`; nothing written is the default.
-pub(super) fn deploy(at: &Cursor<'_>) -> Option<Deploy> {
+/// Reads `deploy`; nothing written is the default. With `as_docker` what docker lets pass is let
+/// pass.
+pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
     if at.is_null() {
         return Some(Deploy::default());
     }
@@ -93,7 +94,16 @@ pub(super) fn deploy(at: &Cursor<'_>) -> Option<Deploy> {
         if key == "update_config" {
             deploy.update_config = Some(update_config(&at, FAILURE_ACTIONS)?);
         } else {
-            deploy.rollback_config = Some(update_config(&at, ROLLBACK_FAILURE_ACTIONS)?);
+            let actions = if as_docker {
+                FAILURE_ACTIONS
+            } else {
+                ROLLBACK_FAILURE_ACTIONS
+            };
+            let config = update_config(&at, actions)?;
+            if config.failure_action == Some("rollback") {
+                at.warn("a rollback that fails cannot be rolled back");
+            }
+            deploy.rollback_config = Some(config);
         }
     }
     Some(deploy)
@@ -101,8 +111,9 @@ pub(super) fn deploy(at: &Cursor<'_>) -> Option<Deploy> {
 
 fn mode(map: &Fields<'_>) -> Option<Mode> {
     let mode = match map.get("mode") {
-        Some(at) => at.word(MODES)?,
-        None => Mode::default(),
+        // An empty text is as good as none.
+        Some(at) if at.node().text() != Some("") => at.word(MODES)?,
+        _ => Mode::default(),
     };
     let Some(at) = map.get("replicas") else {
         return Some(mode);

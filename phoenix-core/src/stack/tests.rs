@@ -1,7 +1,12 @@
 //! Compose files as a whole: what is read, what is refused and where, and what is rendered.
 
+mod dialect;
+mod differences;
+mod files;
+mod keys;
 mod parity;
 mod refusals;
+mod trees;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +29,8 @@ pub(super) fn parse(text: &str) -> Result<ComposeFile, Problems> {
     let variables = variables
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-    ComposeFile::parse(Path::new("/compose/stack.yaml"), text, "st", &variables)
+    let options = LoadOptions::default().with_variables(variables);
+    ComposeFile::parse(Path::new("/compose/stack.yaml"), text, "st", &options)
 }
 
 /// A file with one service `w`, of which `lines` are the rest.
@@ -339,7 +345,7 @@ fn files_become_configs_named_by_their_content_and_secrets_for_somebody_else_to_
                 configs: {app: {file: ./app.conf, labels: {a: b}}}\n\
                 secrets: {key: {file: key.pem}}\n";
     std::fs::write(&path, text).unwrap();
-    let load = || ComposeFile::load(&path, "st", &BTreeMap::new()).unwrap();
+    let load = || ComposeFile::load(&path, "st", &LoadOptions::default()).unwrap();
     let file = load();
     let rendered = file.render(&RenderContext::default());
     let config = &rendered.configs[0];
@@ -361,7 +367,10 @@ fn files_become_configs_named_by_their_content_and_secrets_for_somebody_else_to_
         (secrets[0].key.as_str(), secrets[0].name.as_str()),
         ("key", "st_key")
     );
-    assert_eq!(secrets[0].file, directory.path().join("key.pem"));
+    assert_eq!(
+        secrets[0].source,
+        ObjectSource::File(directory.path().join("key.pem"))
+    );
     assert_eq!(secrets[0].labels[STACK_LABEL], "st");
     assert!(matches!(file.secrets["key"].source, ObjectSource::File(_)));
     assert!(!format!("{file:?}{rendered:?}").contains("private"));
