@@ -150,6 +150,10 @@ pub(crate) struct SyncAll {
     #[arg(long)]
     pub(crate) reset_portainer: bool,
 
+    /// Try once more what the engine rolled back before
+    #[arg(long)]
+    pub(crate) retry_rolled_back: bool,
+
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -165,6 +169,10 @@ pub(crate) struct PlanArguments {
     /// Plan the removal of Portainer's stack and its data, too
     #[arg(long)]
     pub(crate) reset_portainer: bool,
+
+    /// Plan to try once more what the engine rolled back before
+    #[arg(long)]
+    pub(crate) retry_rolled_back: bool,
 
     /// Exit with 3 when changes are pending
     #[arg(long)]

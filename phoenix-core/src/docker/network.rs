@@ -360,9 +360,29 @@ impl Engine {
             #[serde(rename = "Id")]
             id: String,
         }
-        let call = Call::post(&["networks", "create"]).json(body);
-        let created: Created = self.fetch(call, deadline).await?;
-        Ok(created.id)
+        let call = || Call::post(&["networks", "create"]).json(body);
+        let (sent, uncertain) = self.send_persistently(call, deadline).await;
+        let error = match sent {
+            Ok(answer) => {
+                return serde_json::from_slice::<Created>(&answer)
+                    .map(|created| created.id)
+                    .map_err(|error| self.decode("POST /networks/create", error.into()));
+            }
+            Err(error) => error,
+        };
+        // An attempt without an answer may have made it.
+        let text = |key: &str| body.get(key).and_then(serde_json::Value::as_str);
+        if (uncertain || error.may_have_run())
+            && let Some(name) = text("Name")
+            && let Ok(Some(found)) = self.find_network(name, deadline).await
+            && found.scope == "swarm"
+            && body.get("Labels").map_or(found.labels.is_empty(), |labels| {
+                serde_json::to_value(&found.labels).is_ok_and(|found| found == *labels)
+            })
+        {
+            return Ok(found.id);
+        }
+        Err(error)
     }
 
     /// Removes a network by its identifier, waiting while it is in use. Says whether it was

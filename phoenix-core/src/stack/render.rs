@@ -28,8 +28,8 @@ pub struct RenderContext {
     /// Secrets by logical name: an external one's name outside the file, `<stack>_<key>` for one
     /// from a file.
     pub secrets: BTreeMap<String, ResolvedObject>,
-    /// Configs by name: an external one's name outside the file; one that the stack makes by the
-    /// name in its [`ConfigToCreate`].
+    /// Configs by logical name: an external one's name outside the file, `<stack>_<key>` for one
+    /// from a file.
     pub configs: BTreeMap<String, ResolvedObject>,
     /// Ids of networks by real name, predefined ones included. The engine names networks by id in
     /// the specs it returns: without an id here the service differs from the running one.
@@ -55,7 +55,7 @@ pub struct ResolvedObject {
 pub struct Rendered {
     /// Networks to create when missing, sorted by name.
     pub networks: Vec<NetworkBody>,
-    /// Configs to create when missing, in the order of the file.
+    /// Configs that the stack makes, in the order of the file.
     pub configs: Vec<ConfigToCreate>,
     /// Services to create or update, in the order of the file.
     pub services: Vec<ServiceBody>,
@@ -79,9 +79,11 @@ pub struct NetworkBody {
 pub struct ConfigToCreate {
     /// Its key in the file.
     pub key: String,
-    /// Its name without the hash of its content: versions of one config share it.
+    /// Its name as the docker CLI gives it: versions of one config share it, and the first one has
+    /// it.
     pub logical_name: String,
-    /// Its real name: the logical one, a hyphen, and twelve digits of the content's SHA-256.
+    /// The name of a later version with this content: the logical one, a hyphen, and twelve digits
+    /// of the content's SHA-256.
     pub name: String,
     /// Its content.
     pub content: Vec<u8>,
@@ -123,15 +125,14 @@ impl ComposeFile {
     /// Renders the file.
     #[must_use]
     pub fn render(&self, context: &RenderContext) -> Rendered {
-        let configs = self.configs_to_create();
         Rendered {
             networks: self.network_bodies(),
+            configs: self.configs_to_create(),
             services: self
                 .services
                 .iter()
-                .map(|(key, service)| self.service_body(key, service, &configs, context))
+                .map(|(key, service)| self.service_body(key, service, context))
                 .collect(),
-            configs,
         }
     }
 
@@ -170,7 +171,7 @@ impl ComposeFile {
             .iter()
             .filter_map(|(key, config)| {
                 let content = config.content.as_ref()?;
-                let logical_name = config.name.clone().unwrap_or_else(|| self.scoped(key));
+                let logical_name = self.config_name(key);
                 let hash = hex::encode(digest(&SHA256, content));
                 Some(ConfigToCreate {
                     key: key.clone(),
@@ -187,7 +188,6 @@ impl ComposeFile {
         &self,
         key: &str,
         service: &Service,
-        configs: &[ConfigToCreate],
         context: &RenderContext,
     ) -> ServiceBody {
         let name = self.scoped(key);
@@ -214,7 +214,7 @@ impl ComposeFile {
         let configs = references(
             &service.configs,
             "Config",
-            |source| self.resolved_config(source, configs, context),
+            |source| self.resolved_config(source, context),
             |name| unresolved.push(Unresolved::Config(name)),
         );
         let resolved = context.images.get(&service.image.familiar());
@@ -257,21 +257,8 @@ impl ComposeFile {
         lookup(&context.secrets, self.secret_name(source))
     }
 
-    fn resolved_config(
-        &self,
-        source: &str,
-        made: &[ConfigToCreate],
-        context: &RenderContext,
-    ) -> ResolvedObject {
-        let name = match made.iter().find(|config| config.key == source) {
-            Some(config) => config.name.clone(),
-            None => self
-                .configs
-                .get(source)
-                .and_then(|config| config.name.clone())
-                .unwrap_or_else(|| source.to_owned()),
-        };
-        lookup(&context.configs, name)
+    fn resolved_config(&self, source: &str, context: &RenderContext) -> ResolvedObject {
+        lookup(&context.configs, self.config_name(source))
     }
 
     fn mounts(&self, mounts: &[Mount]) -> Vec<Value> {

@@ -330,7 +330,7 @@ fn networks_are_made_when_a_service_uses_them() {
 }
 
 #[test]
-fn files_become_configs_named_by_their_content_and_secrets_for_somebody_else_to_make() {
+fn files_become_versions_of_configs_and_secrets_for_somebody_else_to_make() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("app.conf"), "one").unwrap();
     std::fs::write(directory.path().join("key.pem"), "private").unwrap();
@@ -352,7 +352,7 @@ fn files_become_configs_named_by_their_content_and_secrets_for_somebody_else_to_
     assert_eq!(config.labels.len(), 2);
     let service = &rendered.services[0];
     let container = &service.json["TaskTemplate"]["ContainerSpec"];
-    assert_eq!(container["Configs"][0]["ConfigName"], config.name);
+    assert_eq!(container["Configs"][0]["ConfigName"], "st_app");
     assert_eq!(container["Configs"][0]["File"]["Name"], "app");
     assert_eq!(container["Secrets"][0]["SecretName"], "st_key");
     assert_eq!(container["Secrets"][0]["File"]["Name"], "key");

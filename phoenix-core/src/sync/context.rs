@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -101,6 +102,8 @@ pub(super) struct Context {
     pub(super) warnings: Vec<String>,
     /// Held while a daemon is restarted, so that a swarm loses one node at a time.
     pub(super) restarts: tokio::sync::Mutex<()>,
+    /// Whether specs that were rolled back are written once more in this run.
+    retry_rolled_back: AtomicBool,
     /// Stored bundles that are issued anew in this run although they are not due.
     forced: Mutex<BTreeSet<PathBuf>>,
     guests: BTreeMap<String, Arc<AgentGuest>>,
@@ -171,6 +174,7 @@ impl Context {
             issuer_secrets,
             warnings,
             restarts: tokio::sync::Mutex::new(()),
+            retry_rolled_back: AtomicBool::new(false),
             forced: Mutex::default(),
             guests,
             agents,
@@ -180,6 +184,15 @@ impl Context {
             authorities: Mutex::default(),
             site,
         })
+    }
+
+    /// Whether specs that were rolled back are written once more.
+    pub(super) fn retry_rolled_back(&self) -> bool {
+        self.retry_rolled_back.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_retry_rolled_back(&self, retry: bool) {
+        self.retry_rolled_back.store(retry, Ordering::SeqCst);
     }
 
     /// Has the bundle stored at `path` issued anew once, due or not.

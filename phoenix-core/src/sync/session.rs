@@ -28,6 +28,8 @@ use crate::site::Site;
 pub struct SyncOptions {
     /// Whether Portainer's stack and data are removed first.
     pub reset_portainer: bool,
+    /// Whether what was rolled back before is written once more.
+    pub retry_rolled_back: bool,
 }
 
 impl SyncOptions {
@@ -35,6 +37,13 @@ impl SyncOptions {
     #[must_use]
     pub fn reset_portainer(mut self, reset: bool) -> Self {
         self.reset_portainer = reset;
+        self
+    }
+
+    /// The same options, with or without another try of what was rolled back.
+    #[must_use]
+    pub fn retry_rolled_back(mut self, retry: bool) -> Self {
+        self.retry_rolled_back = retry;
         self
     }
 }
@@ -311,6 +320,7 @@ impl Session {
     }
 
     fn prepare(&self, options: &SyncOptions) -> (Graph, Steps) {
+        self.context.set_retry_rolled_back(options.retry_rolled_back);
         // `open` has refused cycles, and no option adds one.
         let graph = self.graph(options).unwrap_or_else(|_| Graph::empty());
         let steps = graph
