@@ -2,6 +2,7 @@
 
 mod ca;
 mod cert;
+mod stack;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +18,10 @@ pub(crate) use ca::{
     PassphraseSource,
 };
 pub(crate) use cert::{Cert, CertCheck, CertIssue, CertShow, CertVerify};
+pub(crate) use stack::{
+    ResolveImage, Stack, StackDeploy, StackDiff, StackFile, StackLogs, StackLs, StackPs, StackRm,
+    StackRollback, StackServices, SwarmPlace,
+};
 
 /// Takes a site of Proxmox VE guests, a private CA, a Docker Swarm, secrets, Portainer and stacks
 /// to what phoenix.yaml declares.
@@ -113,6 +118,9 @@ pub(crate) enum Command {
     Status,
     /// Check the site file, offline
     Check,
+    /// Deploy, look at, roll back and remove stacks on a swarm, with a site or without one
+    #[command(subcommand)]
+    Stack(Stack),
     /// Look at, check and issue certificates; most of it needs no site
     #[command(subcommand)]
     Cert(Cert),

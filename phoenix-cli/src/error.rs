@@ -51,6 +51,14 @@ impl CommandError {
         }
     }
 
+    /// What is wrong in a compose file.
+    pub(crate) fn of_compose(problems: Vec<Problem>) -> Self {
+        Self {
+            problems,
+            ..Self::new(Exit::Usage, "the compose file cannot be used")
+        }
+    }
+
     /// A failure, while doing `what`.
     pub(crate) fn of_failure(what: impl Into<String>, failure: Failure) -> Self {
         Self {
@@ -62,6 +70,14 @@ impl CommandError {
     /// The same error, with what the operator can do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same error, with what the operator can do where nothing else says it.
+    pub(crate) fn or_hint(mut self, hint: &str) -> Self {
+        if self.problems.is_empty() && self.failure.is_none() {
+            self.hint = Some(hint.to_owned());
+        }
         self
     }
 

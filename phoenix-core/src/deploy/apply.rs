@@ -1,6 +1,7 @@
 //! What differs brought about: objects first, then the services in waves, then what is left over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -8,14 +9,18 @@ use super::compare::{Compared, ComparedService, Images};
 use super::error::{DeployError, asking};
 use super::outcome::{OutcomeKind, ServiceOutcome};
 use super::plan::{Change, ObjectAction, Removal, ServiceAction, Verb};
-use super::versions::Decision;
+use super::versions::{Decision, Wanted};
 use super::write::Written;
 use super::{Deployment, Missing, MissingKind};
 use crate::docker::{
-    LogSource, NetworkError, ObjectError, ObjectKind, ServiceProgress, ServiceTarget, WaitOptions,
+    LogSource, NetworkError, ObjectError, ObjectKind, ObjectObserved, ServiceProgress,
+    ServiceTarget, WaitOptions,
 };
 use crate::ground::Deadline;
 use crate::stack::Unresolved;
+
+/// So often an object may change while it is labelled.
+const TRIES: u32 = 3;
 
 /// What a deployment tells while it goes on.
 #[derive(Debug, Clone, Serialize)]
@@ -210,20 +215,8 @@ impl Deployment<'_> {
             if !asked {
                 break;
             }
-            let mut all = object.labels.clone();
-            all.extend(labels.clone());
-            let same = self
-                .engine
-                .label_object(
-                    wanted.kind,
-                    object,
-                    &all,
-                    Some(&wanted.content),
-                    self.request(),
-                )
-                .await
-                .map_err(|source| failed(&object.name, source))?;
-            if same {
+            let same = self.label(wanted, object, &labels).await;
+            if same.map_err(|source| failed(&object.name, source))? {
                 let what = format!("{} {}", wanted.kind, object.name);
                 teller.changed(Change::new(Verb::Update, what, "taken over as it is"));
                 return Ok(());
@@ -247,6 +240,48 @@ impl Deployment<'_> {
         let what = format!("{} {}", wanted.kind, decision.new_name);
         teller.changed(Change::new(Verb::Create, what, why));
         Ok(())
+    }
+
+    /// Adds `labels` to an object if it has the wanted content; says whether it has.
+    async fn label(
+        &self,
+        wanted: &Wanted,
+        object: &ObjectObserved,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<bool, ObjectError> {
+        let kind = wanted.kind;
+        let mut object = object.clone();
+        for _ in 0..TRIES {
+            let mut all = object.labels.clone();
+            all.extend(labels.clone());
+            let content = Some(&wanted.content);
+            let labelled = self
+                .engine
+                .label_object(kind, &object, &all, content, self.request())
+                .await;
+            // The same labels can be set twice, once the version is known again.
+            let again = match &labelled {
+                Err(ObjectError::Changed { .. }) => true,
+                Err(ObjectError::Engine { source, .. }) => source.may_have_run(),
+                _ => false,
+            };
+            if !again {
+                return labelled;
+            }
+            let found = self
+                .engine
+                .find_object(kind, &object.name, self.request())
+                .await
+                .map_err(|source| ObjectError::Engine { kind, source })?;
+            match found {
+                Some(found) => object = found,
+                None => return Ok(false),
+            }
+        }
+        let content = Some(&wanted.content);
+        self.engine
+            .label_object(kind, &object, labels, content, self.request())
+            .await
     }
 
     /// Writes the services and waits for them, in waves: a service comes after those it depends on
@@ -325,7 +360,7 @@ impl Deployment<'_> {
         };
         let found = self
             .engine
-            .await_services(&targets, &WaitOptions::default(), deadline, &mut say)
+            .await_services(&targets, &patient(), deadline, &mut say)
             .await?;
         for ((service, _), (_, outcome)) in awaited.iter().zip(&found) {
             let name = &service.body.name;
@@ -454,6 +489,14 @@ impl Deployment<'_> {
                 source,
             }),
         }
+    }
+}
+
+/// How services are waited for: managers may take a while to elect another leader.
+pub(super) fn patient() -> WaitOptions {
+    WaitOptions {
+        patience: Duration::from_secs(60),
+        ..WaitOptions::default()
     }
 }
 

@@ -155,7 +155,7 @@ impl Deployment<'_> {
             .collect();
         let images = match known {
             Some(known) => known,
-            None => self.images(&own).await,
+            None => self.images(&own).await?,
         };
         let mut warnings = Vec::new();
         let mut missing = Vec::new();
@@ -165,7 +165,11 @@ impl Deployment<'_> {
             networks: found.predefined.clone(),
             ..RenderContext::default()
         };
-        for network in found.networks.iter().filter(|network| network.scope == "swarm") {
+        for network in found
+            .networks
+            .iter()
+            .filter(|network| network.scope == "swarm")
+        {
             context
                 .networks
                 .insert(network.name.clone(), network.id.clone());
@@ -226,11 +230,12 @@ impl Deployment<'_> {
         };
         let mut wanted = Vec::new();
         for secret in self.file.secrets() {
-            let content = std::fs::read(&secret.file).map_err(|source| DeployError::Unreadable {
-                secret: secret.key.clone(),
-                path: secret.file.clone(),
-                source,
-            })?;
+            let content =
+                std::fs::read(&secret.file).map_err(|source| DeployError::Unreadable {
+                    secret: secret.key.clone(),
+                    path: secret.file.clone(),
+                    source,
+                })?;
             let content = SecretBytes::new(content);
             let key = self.options.key.as_ref();
             wanted.push(Wanted {
@@ -278,15 +283,13 @@ impl Deployment<'_> {
             Ok(found)
         };
         let references = self.file.references();
-        let predefined = try_join_all(references.predefined_networks.iter().map(
-            async |network| {
-                let id = self
-                    .engine
-                    .predefined_network(&network.name, self.request())
-                    .await?;
-                Ok((network.name.clone(), id))
-            },
-        ));
+        let predefined = try_join_all(references.predefined_networks.iter().map(async |network| {
+            let id = self
+                .engine
+                .predefined_network(&network.name, self.request())
+                .await?;
+            Ok((network.name.clone(), id))
+        }));
         let (networks, services, secrets, configs, predefined) = tokio::try_join!(
             self.engine.networks(self.request()),
             self.engine.services(&[], self.request()),
@@ -380,7 +383,7 @@ impl Deployment<'_> {
     }
 
     /// Digests as the registries give them now. One that cannot be had is left out.
-    async fn images(&self, own: &[&ServiceObserved]) -> Images {
+    async fn images(&self, own: &[&ServiceObserved]) -> Result<Images, DeployError> {
         let references = self.file.references();
         let due = references.images.iter().filter(|(image, _)| {
             let unchanged = || {
@@ -399,11 +402,15 @@ impl Deployment<'_> {
                     ResolveImages::Never => false,
                 }
         });
-        let asked = join_all(due.map(async |(image, _)| {
+        let mut questions = Vec::new();
+        for (image, _) in due {
+            questions.push((image, self.auth(image)?));
+        }
+        let asked = join_all(questions.into_iter().map(async |(image, auth)| {
             let deadline = Deadline::after(self.options.registry);
             let answer = self
                 .engine
-                .distribution(&image.familiar(), None, deadline)
+                .distribution(&image.familiar(), auth, deadline)
                 .await;
             (image, answer)
         }))
@@ -431,7 +438,7 @@ impl Deployment<'_> {
                 )),
             }
         }
-        Images { resolved, warnings }
+        Ok(Images { resolved, warnings })
     }
 
     async fn compare_service(
@@ -563,12 +570,7 @@ impl Deployment<'_> {
     }
 
     /// Networks, secrets and configs of the stack that the file does not have.
-    fn strays(
-        &self,
-        found: &Found,
-        objects: &[Decision],
-        used: &BTreeSet<String>,
-    ) -> Vec<Removal> {
+    fn strays(&self, found: &Found, objects: &[Decision], used: &BTreeSet<String>) -> Vec<Removal> {
         let why = "not in the compose file";
         let references = self.file.references();
         let mut kept: BTreeSet<String> = self

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::credentials::CredentialsError;
 use super::plan::Missing;
 use crate::docker::{EngineError, NetworkError, ObjectError, ServiceError, TasksRemain, WaitError};
 
@@ -27,6 +28,13 @@ pub enum DeployError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The credentials of a registry cannot be used.
+    #[error("the registry's credentials cannot be used")]
+    Credentials {
+        /// Why.
+        #[from]
+        source: CredentialsError,
     },
     /// What the stack refers to does not exist.
     #[error("{}", listed(.missing))]

@@ -41,9 +41,15 @@
 
 mod apply;
 mod compare;
+mod credentials;
 mod error;
 mod outcome;
 mod plan;
+mod removal;
+mod rollback;
+mod standing;
+#[cfg(test)]
+mod tests;
 mod versions;
 mod write;
 
@@ -51,16 +57,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use apply::{DeployEvent, Deployed};
+pub use credentials::{Credentials, CredentialsError};
 pub use error::DeployError;
 pub use outcome::{OutcomeKind, ServiceOutcome};
 pub use plan::{
     Change, Missing, MissingKind, ObjectAction, ObjectPlan, Removal, RolledBack, ServiceAction,
     ServicePlan, StackPlan, Verb,
 };
+pub use removal::{NodeEngine, Removed, UnreachedNode, remove};
+pub use rollback::rollback;
+pub use standing::{
+    ServiceStanding, StackLine, StackSummary, TaskStanding, list, logs, services, tasks,
+};
 
-use crate::docker::Engine;
+use crate::docker::{Engine, RegistryAuth};
 use crate::ground::{Deadline, FingerprintKey};
-use crate::stack::{ComposeFile, ResolvedObject};
+use crate::stack::{ComposeFile, Image, ResolvedObject};
 
 /// The label of a secret or config with its logical name: versions of one share it.
 pub const LOGICAL_LABEL: &str = "phoenix.logical";
@@ -96,6 +108,9 @@ pub struct DeployOptions {
     /// The key under which the contents of secrets are recognised. Without one every secret is
     /// compared by the engine, which takes a write each time.
     pub key: Option<FingerprintKey>,
+    /// Credentials for registries, for asking them and for the nodes, which get them with the
+    /// service. Without any none are sent, and nodes keep those they have.
+    pub credentials: Option<Credentials>,
     /// When registries are asked for digests.
     pub resolve: ResolveImages,
     /// How many versions of a secret or config are kept beside the current one, so that a
@@ -121,6 +136,7 @@ impl Default for DeployOptions {
             service_labels: BTreeMap::new(),
             object_labels: BTreeMap::new(),
             key: None,
+            credentials: None,
             resolve: ResolveImages::Always,
             keep: 1,
             prune: false,
@@ -148,6 +164,14 @@ impl<'a> Deployment<'a> {
             engine,
             file,
             options,
+        }
+    }
+
+    /// The credentials for the registry of `image`.
+    fn auth(&self, image: &Image) -> Result<Option<&RegistryAuth>, DeployError> {
+        match &self.options.credentials {
+            Some(credentials) => Ok(credentials.of(image)?),
+            None => Ok(None),
         }
     }
 

@@ -117,7 +117,11 @@ impl ObjectPlan {
                 "made by another tool: taken over if it has this content, else replaced by another version",
             ),
         };
-        Some(Change::new(verb, format!("{} {}", self.kind, self.name), why))
+        Some(Change::new(
+            verb,
+            format!("{} {}", self.kind, self.name),
+            why,
+        ))
     }
 }
 

@@ -41,10 +41,7 @@ pub(super) enum Mark {
     /// A config's SHA-256.
     Sha256(String),
     /// A secret's fingerprint, and the label it stands in.
-    Keyed {
-        label: String,
-        fingerprint: String,
-    },
+    Keyed { label: String, fingerprint: String },
     /// Nothing: there is no key.
     None,
 }
@@ -75,9 +72,7 @@ impl Mark {
     fn matches(&self, object: &ObjectObserved) -> Option<bool> {
         match self {
             Self::Sha256(hash) => Some(object.sha256.as_ref() == Some(hash)),
-            Self::Keyed { label, fingerprint } => {
-                Some(object.labels.get(label)? == fingerprint)
-            }
+            Self::Keyed { label, fingerprint } => Some(object.labels.get(label)? == fingerprint),
             Self::None => None,
         }
     }

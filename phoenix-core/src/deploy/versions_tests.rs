@@ -150,16 +150,10 @@ fn the_newest_old_versions_are_kept_and_those_in_use_never_go() {
     ];
     let gone = |used: &[&str], keep| -> Vec<String> {
         let used = used.iter().map(|id| (*id).to_owned()).collect();
-        retired(
-            &one,
-            &found,
-            Some("id-st_app-000000000004"),
-            &used,
-            keep,
-        )
-        .into_iter()
-        .map(|object| object.name.clone())
-        .collect()
+        retired(&one, &found, Some("id-st_app-000000000004"), &used, keep)
+            .into_iter()
+            .map(|object| object.name.clone())
+            .collect()
     };
     assert_eq!(gone(&[], 1), ["st_app-000000000002", "st_app"]);
     assert_eq!(gone(&["id-st_app"], 1), ["st_app-000000000002"]);

@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::compare::{ComparedService, carry_force_update, rolled_back, without_attempt};
 use super::error::DeployError;
 use super::{ATTEMPT_LABEL, Deployment};
-use crate::docker::{EngineError, ServiceError, ServiceObserved, ServiceTarget, ServiceWritten};
+use crate::docker::{
+    EngineError, RegistryAuth, ServiceError, ServiceObserved, ServiceTarget, ServiceWritten,
+};
 use crate::ground::causes;
 use crate::stack::{difference, spec_digest};
 
@@ -34,6 +36,7 @@ impl Deployment<'_> {
             name: name.clone(),
             source,
         };
+        let auth = self.auth(&service.body.image)?;
         let mut running = service.running.clone();
         // Whether a request may have run without an answer.
         let mut uncertain = false;
@@ -48,9 +51,9 @@ impl Deployment<'_> {
             }
             let sent = match &running {
                 None => {
-                    let created = self
-                        .engine
-                        .create_service(&service.body.json, None, self.request());
+                    let created =
+                        self.engine
+                            .create_service(&service.body.json, auth, self.request());
                     created.await
                 }
                 Some(found) => {
@@ -59,7 +62,7 @@ impl Deployment<'_> {
                     if attempt > 0 && is_in_place(&body, found) {
                         return Ok(Written::Target(self.found(service, found)));
                     }
-                    match self.update(&body, found).await {
+                    match self.update(&body, found, auth).await {
                         // Only the mark was written: the service is read again for its version.
                         Ok(None) => continue,
                         Ok(Some(written)) => Ok(written),
@@ -89,8 +92,11 @@ impl Deployment<'_> {
         &self,
         body: &Value,
         found: &ServiceObserved,
+        auth: Option<&RegistryAuth>,
     ) -> Result<Option<ServiceWritten>, ServiceError> {
-        let restored = body.pointer("/UpdateConfig/FailureAction").and_then(Value::as_str)
+        let restored = body
+            .pointer("/UpdateConfig/FailureAction")
+            .and_then(Value::as_str)
             == Some("rollback");
         let attempt = spec_digest(body);
         if restored && found.label(ATTEMPT_LABEL) != Some(&attempt) {
@@ -105,7 +111,7 @@ impl Deployment<'_> {
             return Ok(None);
         }
         self.engine
-            .update_service(&found.id, found.version, body, None, self.request())
+            .update_service(&found.id, found.version, body, auth, self.request())
             .await
             .map(Some)
     }
@@ -136,7 +142,9 @@ fn is_in_place(body: &Value, found: &ServiceObserved) -> bool {
 
 /// How long the tasks of a new spec are watched: as declared, else as the engine does.
 fn monitor(body: &Value) -> Option<Duration> {
-    let declared = body.pointer("/UpdateConfig/Monitor").and_then(Value::as_u64);
+    let declared = body
+        .pointer("/UpdateConfig/Monitor")
+        .and_then(Value::as_u64);
     Some(match declared {
         Some(nanoseconds) if nanoseconds > 0 => Duration::from_nanos(nanoseconds),
         _ => Duration::from_secs(5),

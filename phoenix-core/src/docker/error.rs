@@ -210,6 +210,20 @@ impl Refusal {
         }
     }
 
+    /// Whether it is this manager that cannot, and the request has not run: another may.
+    #[must_use]
+    pub fn is_of_the_manager(self) -> bool {
+        matches!(
+            self,
+            Self::NoLeader
+                | Self::ManagerPreparing
+                | Self::Unavailable
+                | Self::NotAManager
+                | Self::Locked
+                | Self::CertificatesExpired
+        )
+    }
+
     /// Whether the same request may succeed shortly, unchanged.
     #[must_use]
     pub fn is_transient(self) -> bool {

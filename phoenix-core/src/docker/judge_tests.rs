@@ -265,7 +265,10 @@ fn a_crash_carries_code_node_and_words() {
         Verdict::Crashing {
             failures: 1,
             restarting: false,
-            last
+            last: TaskFailure {
+                id: "t1".to_owned(),
+                ..last
+            }
         }
     );
 }
@@ -320,10 +323,7 @@ fn a_rollback_that_was_asked_for_is_an_update_like_any_other() {
             &tasks,
         )
     };
-    assert_eq!(
-        look("rollback_completed"),
-        Verdict::Converged { tasks: 1 }
-    );
+    assert_eq!(look("rollback_completed"), Verdict::Converged { tasks: 1 });
     assert!(matches!(
         look("rollback_started"),
         Verdict::Progressing { .. }
@@ -392,7 +392,7 @@ fn a_job_has_converged_when_its_current_run_completed() {
     let done = |id, slot| task(id, slot, "n1", "complete", "complete", "");
     assert_eq!(
         see(&written(), &job, &[done(1, 1), done(2, 2)]),
-        Verdict::Converged { tasks: 2 }
+        Verdict::Completed { tasks: 2 }
     );
     let mut earlier = done(2, 2);
     earlier.job_iteration = 2;
@@ -404,7 +404,7 @@ fn a_job_has_converged_when_its_current_run_completed() {
     let on = |id, node| task(id, 0, node, "complete", "complete", "");
     assert_eq!(
         see(&written(), &everywhere, &[on(1, "n1"), on(2, "n2")]),
-        Verdict::Converged { tasks: 2 }
+        Verdict::Completed { tasks: 2 }
     );
 }
 

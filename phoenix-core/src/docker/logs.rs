@@ -146,8 +146,18 @@ mod tests {
 
     #[test]
     fn a_stream_is_taken_apart_and_a_torn_frame_left_out() {
-        let text = b"2026-01-01T00:00:00.5Z com.docker.swarm.node.id=n,com.docker.swarm.task.id=t a b\n";
-        let mut body = vec![2, 0, 0, 0, 0, 0, 0, u8::try_from(text.len()).expect("short")];
+        let text =
+            b"2026-01-01T00:00:00.5Z com.docker.swarm.node.id=n,com.docker.swarm.task.id=t a b\n";
+        let mut body = vec![
+            2,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            u8::try_from(text.len()).expect("short"),
+        ];
         body.extend_from_slice(text);
         body.extend([1, 0, 0, 0, 0, 0, 0, 9, b'x']);
         let found: Vec<LogLine> = frames(&body)

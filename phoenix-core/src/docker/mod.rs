@@ -32,7 +32,7 @@ mod service;
 mod swarm;
 mod task;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -459,6 +459,37 @@ impl Engine {
                 .json(spec)
                 .registry_auth(auth)
         };
+        self.send_update(id, version, call, deadline).await
+    }
+
+    /// Has the engine return a service to its previous spec. `spec` is the current one, which the
+    /// engine wants to see.
+    ///
+    /// # Errors
+    /// As [`Engine::update_service`]; refused when there is no previous spec.
+    pub async fn rollback_service(
+        &self,
+        id: &str,
+        version: u64,
+        spec: &Value,
+        deadline: Deadline,
+    ) -> Result<ServiceWritten, ServiceError> {
+        let call = || {
+            Call::post(&["services", id, "update"])
+                .query("version", &version.to_string())
+                .query("rollback", "previous")
+                .json(spec)
+        };
+        self.send_update(id, version, call, deadline).await
+    }
+
+    async fn send_update(
+        &self,
+        id: &str,
+        version: u64,
+        call: impl Fn() -> Call,
+        deadline: Deadline,
+    ) -> Result<ServiceWritten, ServiceError> {
         let (sent, _) = self.send_persistently(call, deadline).await;
         match sent {
             Ok(answer) => Ok(ServiceWritten {

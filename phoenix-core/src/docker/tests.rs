@@ -12,6 +12,7 @@ use super::*;
 use crate::ground::{Deadline, SecretBytes};
 
 mod objects;
+mod several;
 
 fn reason(error: EngineError) -> Unreached {
     match error {

@@ -497,9 +497,9 @@ fn outcome(verdict: Verdict, waited: Duration) -> Outcome {
     match verdict {
         Verdict::Converged { .. } | Verdict::Completed { .. } if !waited.is_zero() => {
             Outcome::TimedOut {
-            waited,
-            detail: "all tasks run, but not for long enough yet".to_owned(),
-        }
+                waited,
+                detail: "all tasks run, but not for long enough yet".to_owned(),
+            }
         }
         Verdict::Converged { tasks } => Outcome::Converged { tasks },
         Verdict::Completed { tasks } => Outcome::Completed { tasks },

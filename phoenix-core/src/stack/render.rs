@@ -184,12 +184,7 @@ impl ComposeFile {
             .collect()
     }
 
-    fn service_body(
-        &self,
-        key: &str,
-        service: &Service,
-        context: &RenderContext,
-    ) -> ServiceBody {
+    fn service_body(&self, key: &str, service: &Service, context: &RenderContext) -> ServiceBody {
         let name = self.scoped(key);
         let mut labels = service.deploy.labels.clone();
         for added in ["*", key] {

@@ -322,8 +322,8 @@ impl Context {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The engine of a manager that answers and takes part in the swarm; the first one declared
-    /// where several do.
+    /// The engine of a manager that answers and takes part in the swarm, the first one declared
+    /// where several do; should it stop answering, the others stand in for it.
     pub(super) async fn manager(&self) -> Result<(String, Engine), Failure> {
         let mut last = None;
         for name in needs::managers(&self.site) {
@@ -331,6 +331,11 @@ impl Context {
             match engine.info(self.look()).await {
                 Ok(info) => match &info.swarm {
                     SwarmState::Active(active) if active.can_manage() => {
+                        let others = needs::managers(&self.site)
+                            .filter(|other| *other != name)
+                            .filter_map(|other| self.engine(other).ok());
+                        let engines = std::iter::once(engine.clone()).chain(others);
+                        let engine = Engine::any_of(engines).unwrap_or(engine);
                         return Ok((name.to_owned(), engine));
                     }
                     state => last = Some(explain::unusable_manager(name, state)),

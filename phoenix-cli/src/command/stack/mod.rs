@@ -1,0 +1,127 @@
+//! `phoenix stack`: stacks on a swarm, with a site or without one.
+
+mod deploy;
+mod look;
+mod place;
+mod rm;
+
+use std::sync::Arc;
+
+use phoenix_core::deploy::{DeployError, DeployEvent, Deployed, OutcomeKind, ServiceOutcome};
+use phoenix_core::docker::EngineError;
+use serde::Serialize;
+
+use super::Result;
+use crate::arguments::{Global, Stack};
+use crate::error::CommandError;
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::render;
+
+pub(super) fn stack(global: &Global, printer: &Arc<Printer>, command: &Stack) -> Result {
+    match command {
+        Stack::Deploy(arguments) => deploy::deploy(global, printer, arguments),
+        Stack::Diff(arguments) => deploy::diff(global, printer, arguments),
+        Stack::Rollback(arguments) => deploy::rollback(global, printer, arguments),
+        Stack::Rm(arguments) => rm::rm(global, printer, arguments),
+        Stack::Ls(arguments) => look::ls(global, printer, arguments),
+        Stack::Services(arguments) => look::services(global, printer, arguments),
+        Stack::Ps(arguments) => look::ps(global, printer, arguments),
+        Stack::Logs(arguments) => look::logs(global, printer, arguments),
+    }
+}
+
+/// Why a command about a stack was not carried out.
+fn failed(error: &DeployError) -> CommandError {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut exit = Exit::Failed;
+    while let Some(cause) = source {
+        if cause
+            .downcast_ref::<EngineError>()
+            .is_some_and(EngineError::is_unreachable)
+        {
+            exit = Exit::Unreachable;
+        }
+        source = cause.source();
+    }
+    if matches!(error, DeployError::Tasks { .. }) {
+        exit = Exit::Unreachable;
+    }
+    let told = CommandError::from_error(exit, error);
+    match error {
+        DeployError::Credentials { .. } => told.hint(
+            "log in with a docker CLI whose configuration names no credential program: `auths` then holds them",
+        ),
+        DeployError::Missing { .. } => {
+            told.hint("create it, or declare it in the compose file without `external`")
+        }
+        _ => told,
+    }
+}
+
+/// Tells what goes on, as it comes.
+fn tell(printer: &Printer, event: &DeployEvent) {
+    if printer.json() {
+        printer.json_line(event);
+        return;
+    }
+    match event {
+        DeployEvent::Standing { .. } | DeployEvent::Waiting { .. } => {
+            printer.err(&render::stack_event(printer.err_layout(), event));
+        }
+        _ => printer.out(&render::stack_event(printer.layout(), event)),
+    }
+}
+
+#[derive(Serialize)]
+struct Finished<'a, T: Serialize> {
+    event: &'static str,
+    format: u32,
+    exit_code: u8,
+    #[serde(flatten)]
+    done: &'a T,
+}
+
+/// Tells how it ended.
+fn finish(printer: &Printer, done: &Deployed) -> Exit {
+    let exit = exit_of(&done.outcomes);
+    if printer.json() {
+        printer.json_line(&Finished {
+            event: "finished",
+            format: phoenix_core::sync::FORMAT_VERSION,
+            exit_code: exit.code(),
+            done,
+        });
+    } else {
+        for warning in &done.warnings {
+            printer.err(&render::warning(printer.err_layout(), warning));
+        }
+        printer.out(&render::deployed(printer.layout(), done));
+    }
+    exit
+}
+
+/// The exit code of services that ended so: that of the failure that all share, or 1.
+fn exit_of(outcomes: &[ServiceOutcome]) -> Exit {
+    let mut exit = Exit::Success;
+    for outcome in outcomes {
+        let own = match outcome.kind {
+            OutcomeKind::Converged | OutcomeKind::Completed => continue,
+            // Follows from another.
+            OutcomeKind::Blocked => continue,
+            OutcomeKind::Paused => Exit::Paused,
+            OutcomeKind::Unschedulable => Exit::Unschedulable,
+            OutcomeKind::CrashLoop => Exit::CrashLoop,
+            OutcomeKind::ImageMissing => Exit::ImageMissing,
+            OutcomeKind::JobFailed => Exit::JobFailed,
+            OutcomeKind::TimedOut => Exit::Unreachable,
+            _ => Exit::Failed,
+        };
+        if exit == Exit::Success {
+            exit = own;
+        } else if exit != own {
+            return Exit::Failed;
+        }
+    }
+    exit
+}
