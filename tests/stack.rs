@@ -98,7 +98,13 @@ async fn a_rollback_is_a_failure_and_is_remembered(swarm: &Swarm) {
     let run = swarm.stack(&["rollback", "back"]).await.expect(0);
     assert!(run.stdout.contains("converged, 1 task"), "{run}");
     assert!(swarm.image("back_one").await.starts_with("busybox:1.37"));
-    let run = swarm.stack(&["rollback", "back"]).await.expect(0);
+    // What an operator took back is remembered as well.
+    let run = swarm.deploy("back.yml", "back", &[]).await.expect(1);
+    assert!(run.stdout.contains("is left alone"), "{run}");
+    // The engine keeps the spec that was left: once more is there again.
+    swarm.stack(&["rollback", "back", "one"]).await.expect(0);
+    assert!(swarm.image("back_one").await.starts_with("alpine:3.20"));
+    let run = swarm.stack(&["rollback", "fine"]).await.expect(0);
     assert!(
         run.stderr.contains("has no other spec to return to"),
         "{run}"
@@ -366,18 +372,20 @@ async fn a_rotated_secret_reaches_every_replica_while_requests_are_answered() {
 services:
   web:
     image: nginx:1.27-alpine
-    ports: [\"8082:80\"]
     stop_grace_period: 1s
     command: [sh, -c, \"cp /run/secrets/word /www/word; exec httpd -f -p 80 -h /www\"]
     healthcheck: { test: [CMD, wget, -q, -O, /dev/null, \"http://127.0.0.1/word\"], interval: 1s, retries: 10 }
     secrets: [word]
-    deploy: { replicas: 2, update_config: { order: start-first, monitor: 2s } }
+    deploy: { replicas: 2, endpoint_mode: dnsrr, update_config: { order: start-first, monitor: 2s } }
+  client: { image: busybox:1.37, stop_grace_period: 1s }
 secrets: { word: { file: word.txt } }
 ";
     swarm.write("turn.yml", text);
     swarm.write("word.txt", "first");
     swarm.deploy("turn.yml", "turn", &[]).await.expect(0);
-    let watch = swarm.watch("turn_web", 8082);
+    let watch = swarm
+        .watch("turn_web", "turn_client", "http://web/word")
+        .await;
     swarm.write("word.txt", "second");
     let run = swarm.deploy("turn.yml", "turn", &[]).await.expect(0);
     let seen = watch.end().await;
@@ -388,9 +396,16 @@ secrets: { word: { file: word.txt } }
         seen.answers.contains("first") && seen.answers.contains("second"),
         "{seen:?}"
     );
-    for _ in 0..6 {
-        assert_eq!(swarm.get(8082).await.as_deref(), Some("second"));
-    }
+    let watch = swarm
+        .watch("turn_web", "turn_client", "http://web/word")
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let seen = watch.end().await;
+    assert_eq!(
+        seen.answers,
+        BTreeSet::from(["second".to_owned()]),
+        "{seen:?}"
+    );
     // The version before it is kept, and the next one takes its place.
     assert_eq!(swarm.objects().await.len(), 2);
     swarm.write("word.txt", "third");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use phoenix_lab::engine::Engine;
 use phoenix_lab::harness::{Run, program, until};
 use phoenix_lab::{Lab, LabOptions, Node};
 use serde_json::{Value, json};
@@ -306,22 +307,13 @@ impl Swarm {
         text(&leader["Description"]["Hostname"])
     }
 
-    /// The page of a published port, or what is in its way.
-    pub(crate) async fn get(&self, port: u16) -> Option<String> {
-        get(&self.url(port)).await
-    }
-
-    fn url(&self, port: u16) -> String {
-        format!("http://{}:{port}/word", self.manager().ip())
-    }
-
-    /// Asks for a page and counts running tasks, until it is told to end.
-    pub(crate) fn watch(&self, service: &str, port: u16) -> Watch {
+    /// From within the one container of `client`, asks for a page and counts running tasks of
+    /// `service`, until it is told to end.
+    pub(crate) async fn watch(&self, service: &str, client: &str, url: &str) -> Watch {
+        let (engine, container) = self.container(client).await;
         let over = Arc::new(AtomicBool::new(false));
-        let (url, docker) = (self.url(port), self.manager().docker());
-        let filter = json!({ "service": [service], "desired-state": ["running"] }).to_string();
-        let filter: String = url::form_urlencoded::byte_serialize(filter.as_bytes()).collect();
-        let path = format!("/tasks?filters={filter}");
+        let (url, docker) = (url.to_owned(), self.manager().docker());
+        let path = Self::tasks_path(service);
         let told = Arc::clone(&over);
         let seen = tokio::spawn(async move {
             let mut seen = Seen {
@@ -330,7 +322,7 @@ impl Swarm {
             };
             while !told.load(Ordering::SeqCst) {
                 seen.requests += 1;
-                match get(&url).await {
+                match get(&engine, &container, &url).await {
                     Some(answer) => drop(seen.answers.insert(answer)),
                     None => seen.unanswered += 1,
                 }
@@ -339,29 +331,39 @@ impl Swarm {
                     .iter()
                     .filter(|task| task["Status"]["State"] == "running");
                 seen.fewest_running = seen.fewest_running.min(running.count());
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             seen
         });
         Watch { over, seen }
     }
+
+    fn tasks_path(service: &str) -> String {
+        let filter = json!({ "service": [service], "desired-state": ["running"] }).to_string();
+        let filter: String = url::form_urlencoded::byte_serialize(filter.as_bytes()).collect();
+        format!("/tasks?filters={filter}")
+    }
+
+    /// The container of a service of one task, and the engine it is at.
+    async fn container(&self, service: &str) -> (Engine, String) {
+        let tasks = self.get_json(&Self::tasks_path(service)).await;
+        let task = tasks.first().expect("a task");
+        let nodes = self.get_json("/nodes").await;
+        let node = nodes.iter().find(|node| node["ID"] == task["NodeID"]);
+        let name = text(&node.expect("its node")["Description"]["Hostname"]);
+        let container = text(&task["Status"]["ContainerStatus"]["ContainerID"]);
+        (self.node(&name).docker(), container)
+    }
 }
 
 /// A page, asked for again once when the connection breaks: that of a task that is being stopped
 /// may.
-async fn get(url: &str) -> Option<String> {
+async fn get(engine: &Engine, container: &str, url: &str) -> Option<String> {
     for _ in 0..2 {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(5))
-            .pool_max_idle_per_host(0)
-            .build()
-            .expect("a client");
-        if let Ok(answer) = client.get(url).send().await
-            && answer.status() == 200
-            && let Ok(text) = answer.text().await
-        {
-            return Some(text.trim().to_owned());
+        let argv = ["wget", "-q", "-T", "3", "-O", "-", url];
+        let asked = engine.exec(container, &argv).await.expect("exec");
+        if asked.code == 0 {
+            return Some(asked.text().trim().to_owned());
         }
     }
     None

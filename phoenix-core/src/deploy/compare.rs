@@ -199,7 +199,8 @@ impl Deployment<'_> {
         }
         let mut networks = Vec::new();
         for network in rendered.networks {
-            match found.networks.iter().find(|one| one.name == network.name) {
+            let same = |one: &&NetworkObserved| one.name == network.name && one.scope == "swarm";
+            match found.networks.iter().find(same) {
                 Some(one) => warnings.extend(network_warnings(&network, one)),
                 None => networks.push(network),
             }
@@ -665,12 +666,6 @@ pub(super) fn carry_force_update(body: &mut Value, running: &Value) {
 
 /// In what a network that is there is not as the file declares it.
 fn network_warnings(network: &NetworkBody, found: &NetworkObserved) -> Vec<String> {
-    if found.scope != "swarm" {
-        return vec![format!(
-            "network {} is there with scope {}, where the stack needs one of the swarm",
-            network.name, found.scope
-        )];
-    }
     let text = |key: &str| network.json.get(key).and_then(Value::as_str);
     let flag = |key: &str| network.json.get(key).and_then(Value::as_bool) == Some(true);
     let mut spec = NetworkSpec::overlay(&network.name);

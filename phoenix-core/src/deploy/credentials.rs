@@ -273,6 +273,6 @@ mod tests {
                 "the entry of a.example in `auths` is damaged"
             );
         }
-        assert!(matches!(read("[]"), Err(CredentialsError::Format { .. })));
+        assert!(matches!(read("7"), Err(CredentialsError::Format { .. })));
     }
 }

@@ -85,8 +85,9 @@ fn differences(service: &ServiceObserved) -> Option<Vec<String>> {
     (!changes.is_empty()).then(|| changes.iter().map(ToString::to_string).collect())
 }
 
-/// Has the engine restore the previous spec. A request whose answer was lost is settled by looking:
-/// once the previous spec is in place there is no other.
+/// Has the engine restore the previous spec. The engine keeps the one that is left as the previous
+/// one, so a request whose answer was lost must not be sent again: whether it has run is seen by the
+/// spec that is in place.
 async fn restore(
     engine: &Engine,
     service: &ServiceObserved,
