@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::docker::{Outcome, TaskFailure};
 
 /// How a service ended.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServiceOutcome {
     /// Its real name.
@@ -24,14 +24,14 @@ pub struct ServiceOutcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// The last lines of that task, where they were asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
     #[serde(skip)]
     pub(super) task: Option<String>,
 }
 
 /// The ways in which a service can end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OutcomeKind {

@@ -171,3 +171,100 @@ fn a_long_logical_name_leaves_room_for_the_digits() {
     let later = object(&name, 2, one.labels.clone());
     assert!(one.is_version(&later));
 }
+
+mod generated {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn objects(kind: ObjectKind) -> impl Strategy<Value = Vec<ObjectObserved>> {
+        let one = (0usize..4, 0usize..3, any::<bool>(), any::<bool>());
+        proptest::collection::vec(one, 0..6).prop_map(move |rows| {
+            let names = ["st_app", "st_app-00000000000", "st_app-other", "other"];
+            let contents = ["one", "two", "three"];
+            rows.into_iter()
+                .enumerate()
+                .map(|(index, (name, content, marked, own))| {
+                    let mut name = names[name].to_owned();
+                    if name.ends_with('0') {
+                        name.push_str(&index.to_string());
+                    }
+                    let version = wanted(kind, contents[content]);
+                    let mut labels = version.labels.clone();
+                    if marked {
+                        labels = version.all_labels();
+                    }
+                    if !own {
+                        labels.remove(STACK_LABEL);
+                    }
+                    let at = i64::try_from(index).unwrap();
+                    let mut found = object(&name, at, labels);
+                    found.id = format!("{index} {content}");
+                    if kind == ObjectKind::Config {
+                        found.sha256 = Some(sha256(contents[content].as_bytes()));
+                    }
+                    found
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        /// Whatever is there: the services never get a version that is known to hold something
+        /// else, and what is known to hold the content is never made once more.
+        #[test]
+        fn no_version_with_another_content_is_chosen(
+            (kind, found) in prop_oneof![Just(ObjectKind::Secret), Just(ObjectKind::Config)]
+                .prop_flat_map(|kind| (Just(kind), objects(kind))),
+            used in proptest::collection::btree_set("[0-5] 0", 0..3),
+        ) {
+            let one = wanted(kind, "one");
+            let decision = decide(one.clone(), &found, &used, "0123456789ab");
+            let same = |object: &ObjectObserved| object.id.ends_with(" 0");
+            match decision.action {
+                ObjectAction::Unchanged | ObjectAction::Label => {
+                    let current = decision.current.as_ref().unwrap();
+                    prop_assert_eq!(one.mark.matches(current), Some(true));
+                    prop_assert!(same(current));
+                }
+                ObjectAction::Ask => {
+                    for object in decision.current.iter().chain(&decision.others) {
+                        prop_assert_eq!(one.mark.matches(object), None);
+                    }
+                }
+                _ => {
+                    prop_assert!(decision.current.is_none());
+                    for object in found.iter().filter(|object| one.is_version(object)) {
+                        prop_assert_eq!(one.mark.matches(object), Some(false));
+                        prop_assert!(object.name != decision.new_name || object.name == one.logical);
+                    }
+                }
+            }
+            // The name that is made is free.
+            if decision.current.is_none() {
+                let taken = found
+                    .iter()
+                    .any(|object| one.is_version(object) && object.name == decision.new_name);
+                prop_assert!(!taken);
+            }
+        }
+
+        /// Neither the current version nor one in use is ever removed, and never one of another.
+        #[test]
+        fn what_is_needed_stays(
+            found in objects(ObjectKind::Config),
+            used in proptest::collection::btree_set("[0-5] [0-2]", 0..3),
+            keep in 0usize..3,
+        ) {
+            let one = wanted(ObjectKind::Config, "one");
+            let decision = decide(one.clone(), &found, &used, "");
+            let current = decision.current.as_ref().map(|object| object.id.as_str());
+            for object in retired(&one, &found, current, &used, keep) {
+                prop_assert!(!used.contains(&object.id));
+                prop_assert_ne!(Some(object.id.as_str()), current);
+                prop_assert!(one.is_version(object));
+                prop_assert_eq!(object.labels.get(STACK_LABEL).map(String::as_str), Some("st"));
+            }
+        }
+    }
+}

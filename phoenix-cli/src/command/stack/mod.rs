@@ -125,3 +125,38 @@ fn exit_of(outcomes: &[ServiceOutcome]) -> Exit {
     }
     exit
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes(kinds: &[&str]) -> Vec<ServiceOutcome> {
+        let one = |kind: &&str| {
+            serde_json::from_value(serde_json::json!({
+                "service": "shop_web", "outcome": kind, "text": "",
+            }))
+            .expect("an outcome")
+        };
+        kinds.iter().map(one).collect()
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_failure_that_all_share() {
+        let cases: [(&[&str], u8); 11] = [
+            (&[], 0),
+            (&["converged", "completed"], 0),
+            (&["rolled-back"], 1),
+            (&["paused", "converged"], 11),
+            (&["unschedulable", "unschedulable"], 12),
+            (&["crash-loop", "blocked"], 13),
+            (&["image-missing"], 14),
+            (&["job-failed"], 15),
+            (&["timed-out"], 4),
+            (&["refused"], 1),
+            (&["crash-loop", "image-missing"], 1),
+        ];
+        for (kinds, code) in cases {
+            assert_eq!(exit_of(&outcomes(kinds)).code(), code, "{kinds:?}");
+        }
+    }
+}
