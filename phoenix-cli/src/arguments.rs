@@ -18,7 +18,10 @@ pub(crate) use ca::{
     PassphraseSource,
 };
 pub(crate) use cert::{Cert, CertCheck, CertIssue, CertShow, CertVerify};
-pub(crate) use stack::{CompatName, DialectName, Stack, StackRender, StackSource};
+pub(crate) use stack::{
+    CompatName, DialectName, ResolveImage, Stack, StackDeploy, StackDiff, StackFile, StackLogs,
+    StackLs, StackPs, StackRender, StackRm, StackRollback, StackServices, StackSource, SwarmPlace,
+};
 
 /// Takes a site of Proxmox VE guests, a private CA, a Docker Swarm, secrets, Portainer and stacks
 /// to what phoenix.yaml declares.
@@ -115,15 +118,15 @@ pub(crate) enum Command {
     Status,
     /// Check the site file, offline
     Check,
+    /// Render, deploy, look at, roll back and remove stacks on a swarm, with a site or without one
+    #[command(subcommand)]
+    Stack(Stack),
     /// Look at, check and issue certificates; most of it needs no site
     #[command(subcommand)]
     Cert(Cert),
     /// Make, show, rotate and use a CA in a directory; most of it needs no site
     #[command(subcommand)]
     Ca(Ca),
-    /// Look at stacks of services; needs no site
-    #[command(subcommand)]
-    Stack(Stack),
     /// Print the JSON Schema of the site file
     Schema,
     /// Print shell completions
@@ -155,6 +158,10 @@ pub(crate) struct SyncAll {
     #[arg(long)]
     pub(crate) reset_portainer: bool,
 
+    /// Try once more what the engine rolled back before
+    #[arg(long)]
+    pub(crate) retry_rolled_back: bool,
+
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -170,6 +177,10 @@ pub(crate) struct PlanArguments {
     /// Plan the removal of Portainer's stack and its data, too
     #[arg(long)]
     pub(crate) reset_portainer: bool,
+
+    /// Plan to try once more what the engine rolled back before
+    #[arg(long)]
+    pub(crate) retry_rolled_back: bool,
 
     /// Exit with 3 when changes are pending
     #[arg(long)]

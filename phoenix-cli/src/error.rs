@@ -71,6 +71,14 @@ impl CommandError {
         self
     }
 
+    /// The same error, with what the operator can do where nothing else says it.
+    pub(crate) fn or_hint(mut self, hint: &str) -> Self {
+        if self.problems.is_empty() && self.failure.is_none() {
+            self.hint = Some(hint.to_owned());
+        }
+        self
+    }
+
     /// The same error, when stdout holds it already.
     pub(crate) fn said(mut self) -> Self {
         self.said = true;

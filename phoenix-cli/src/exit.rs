@@ -15,8 +15,25 @@ Exit codes:
     4  a target could not be reached, or did not answer in time
     5  another sync of the site is running
   130  interrupted
+`phoenix stack deploy` has further ones: see its help.
 `phoenix exec` exits with the code of the program in the guest, and with 128+N when signal N
 killed it.";
+
+/// What the help of commands that bring services about says about exit codes.
+pub(crate) const STACK_HELP: &str = "\
+Exit codes:
+    0  every service is as declared (a job, or a one-shot service, has completed)
+    1  an update was rolled back, now or before; the engine refused something; or services failed
+       in different ways
+    2  wrong usage, or a wrong compose file
+    3  something differs (only diff --detailed-exitcode)
+    4  the swarm could not be reached, or services had not converged by the deadline
+   11  an update is paused
+   12  no node can take a task
+   13  tasks keep ending
+   14  a node cannot get an image
+   15  a job failed
+  130  interrupted";
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +50,16 @@ pub(crate) enum Exit {
     Unreachable,
     /// Another sync of the site is running.
     Locked,
+    /// A service's update is paused.
+    Paused,
+    /// No node can take a task of a service.
+    Unschedulable,
+    /// Tasks of a service keep ending.
+    CrashLoop,
+    /// A node cannot get an image.
+    ImageMissing,
+    /// A job failed.
+    JobFailed,
     /// Interrupted by a signal.
     Interrupted,
     /// The code of a program in a guest.
@@ -49,6 +76,11 @@ impl Exit {
             Self::Pending => 3,
             Self::Unreachable => 4,
             Self::Locked => 5,
+            Self::Paused => 11,
+            Self::Unschedulable => 12,
+            Self::CrashLoop => 13,
+            Self::ImageMissing => 14,
+            Self::JobFailed => 15,
             Self::Interrupted => 130,
             Self::Program(code) => code,
         }

@@ -10,6 +10,7 @@
 //! * [`guest`]: programs run and files placed inside a guest
 //! * [`docker`]: engines, swarm, nodes, networks, secrets, services and waiting for them
 //! * [`stack`]: compose files turned into swarm services
+//! * [`deploy`]: stacks on a swarm: plan, apply, outcomes, logs, rollback, removal
 //! * [`portainer`]: a client of Portainer's HTTP API
 //! * [`site`]: what the operator declared
 //! * [`sync`]: the dependency graph, plan, apply, events and report
@@ -38,6 +39,7 @@
 //! # Ok(())
 //! # }
 //! ```
+pub mod deploy;
 pub mod docker;
 pub mod ground;
 pub mod guest;

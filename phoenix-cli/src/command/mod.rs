@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use phoenix_core::site::{self, LoadError, Loaded, Site};
-use phoenix_core::sync::{Inputs, OpenError, Session};
+use phoenix_core::sync::{Inputs, OpenError, Session, SyncOptions};
 
 use crate::arguments::{Arguments, Command, Global, SyncWhat};
 use crate::error::{self, CommandError};
@@ -42,25 +42,28 @@ pub(crate) fn run(arguments: &Arguments, printer: &Arc<Printer>) -> Result {
     match &arguments.command {
         Command::Sync(sync) => {
             let SyncWhat::All(all) = &sync.what;
+            let options = SyncOptions::default()
+                .reset_portainer(all.reset_portainer)
+                .retry_rolled_back(all.retry_rolled_back);
             if all.dry_run {
-                sync::plan(global, printer, all.reset_portainer, all.detailed_exitcode)
+                sync::plan(global, printer, &options, all.detailed_exitcode)
             } else {
-                sync::sync(global, printer, all.reset_portainer)
+                sync::sync(global, printer, &options)
             }
         }
-        Command::Plan(plan) => sync::plan(
-            global,
-            printer,
-            plan.reset_portainer,
-            plan.detailed_exitcode,
-        ),
+        Command::Plan(plan) => {
+            let options = SyncOptions::default()
+                .reset_portainer(plan.reset_portainer)
+                .retry_rolled_back(plan.retry_rolled_back);
+            sync::plan(global, printer, &options, plan.detailed_exitcode)
+        }
         Command::Renew(renew) => renew::renew(global, printer, renew),
         Command::Exec(exec) => exec::exec(global, printer, exec),
         Command::Status => status::status(global, printer),
         Command::Check => check::check(global, printer),
+        Command::Stack(command) => stack::stack(global, printer, command),
         Command::Cert(command) => cert::cert(global, printer, command),
         Command::Ca(command) => ca::ca(global, printer, command),
-        Command::Stack(command) => stack::stack(global, printer, command),
         Command::Schema => Ok(schema(printer)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -13,12 +13,11 @@ use crate::progress::Progress;
 use crate::render;
 
 /// Makes the site as declared.
-pub(super) fn sync(global: &Global, printer: &Arc<Printer>, reset_portainer: bool) -> Result {
+pub(super) fn sync(global: &Global, printer: &Arc<Printer>, options: &SyncOptions) -> Result {
     let session = open(global, printer, |_| Ok(()))?;
-    let options = SyncOptions::default().reset_portainer(reset_portainer);
     let progress = Arc::new(Progress::new(printer));
     let sink: Arc<dyn EventSink> = progress.clone();
-    match until_interrupted(printer, session.sync(&options, sink))? {
+    match until_interrupted(printer, session.sync(options, sink))? {
         Err(signal) => Ok(progress.interrupted(signal)),
         Ok(Err(error)) => Err(could_not_begin(&error)),
         Ok(Ok(report)) => {
@@ -35,14 +34,13 @@ pub(super) fn sync(global: &Global, printer: &Arc<Printer>, reset_portainer: boo
 pub(super) fn plan(
     global: &Global,
     printer: &Arc<Printer>,
-    reset_portainer: bool,
+    options: &SyncOptions,
     detailed: bool,
 ) -> Result {
     let session = open(global, printer, |_| Ok(()))?;
-    let options = SyncOptions::default().reset_portainer(reset_portainer);
     let progress = Arc::new(Progress::new(printer));
     let sink: Arc<dyn EventSink> = progress.clone();
-    match until_interrupted(printer, session.plan(&options, sink))? {
+    match until_interrupted(printer, session.plan(options, sink))? {
         Err(signal) => Ok(progress.interrupted(signal)),
         Ok(plan) => {
             progress.close();

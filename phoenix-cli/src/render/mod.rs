@@ -1,6 +1,7 @@
 //! Events, plans, reports and failures as text for people. Nothing here prints, and nothing here
 //! decides anything: text in, text out.
 
+mod bodies;
 mod ca;
 mod certificate;
 mod failure;
@@ -18,13 +19,17 @@ use anstyle::{AnsiColor, Style};
 
 use crate::escape;
 
+pub(crate) use bodies::bodies;
 pub(crate) use ca::ca;
 pub(crate) use certificate::{certificate_list, certificates, checks, described};
 pub(crate) use failure::{details, failure, reason};
 pub(crate) use plan::{change, plan, plan_line};
 pub(crate) use problems::{Severity, count, problem};
 pub(crate) use report::report;
-pub(crate) use stack::stack;
+pub(crate) use stack::{
+    deployed, removed, stack_event, stack_lines, stack_list, stack_plan, stack_services,
+    stack_tasks,
+};
 pub(crate) use status::status;
 
 /// How text is laid out.

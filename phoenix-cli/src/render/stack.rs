@@ -1,158 +1,248 @@
-//! What would be sent to an engine, as text that reads like YAML.
+//! Stacks on a swarm: plans, what goes on, how it ended, and how they stand.
 
-use phoenix_core::stack::Wire;
-use serde_json::Value;
+use std::fmt::Write as _;
 
-use super::Layout;
+use anstyle::Style;
+use phoenix_core::deploy::{
+    Change, DeployEvent, Deployed, OutcomeKind, Removed, ServiceAction, ServiceOutcome,
+    ServiceStanding, StackLine, StackPlan, StackSummary, TaskStanding, Verb,
+};
+
+use super::table::{Cell, table};
+use super::{Layout, number};
 use crate::escape;
 
-/// The bodies of a stack.
-pub(crate) fn stack(layout: &Layout, wire: &Wire) -> String {
+/// What a deployment would change.
+pub(crate) fn stack_plan(layout: &Layout, plan: &StackPlan) -> String {
     let mut text = String::new();
-    let name = scalar(&wire.stack);
-    text.push_str(&format!(
-        "{}: {name}\n",
-        layout.paint(Layout::BOLD, "stack")
-    ));
-    for (section, bodies) in [
-        ("networks", &wire.networks),
-        ("secrets", &wire.secrets),
-        ("configs", &wire.configs),
-        ("services", &wire.services),
-    ] {
-        text.push_str(&layout.paint(Layout::BOLD, section));
-        if bodies.is_empty() {
-            text.push_str(": []\n");
-            continue;
+    let changes = plan.changes();
+    for one in &changes {
+        change(layout, one, &mut text);
+    }
+    for service in &plan.services {
+        if let ServiceAction::RolledBack(rolled) = &service.action {
+            let _ = writeln!(
+                text,
+                "{} service {}: {}; it is not tried again without --retry-rolled-back",
+                layout.paint(Layout::BAD, "!"),
+                layout.paint(Layout::BOLD, &escape::line(&service.name)),
+                escape::line(&rolled.to_string())
+            );
+            for one in &service.changes {
+                let _ = writeln!(text, "    {}", escape::line(&one.to_string()));
+            }
         }
-        text.push_str(":\n");
-        for body in bodies {
-            let mut item = String::new();
-            write(body, 4, &mut item);
-            text.push_str("  - ");
-            text.push_str(item.trim_start());
+    }
+    for missing in &plan.missing {
+        let _ = writeln!(
+            text,
+            "{} {}",
+            layout.paint(Layout::BAD, "!"),
+            escape::line(&missing.to_string())
+        );
+    }
+    if text.is_empty() {
+        let services = number(plan.services.len(), "service");
+        return format!("No changes: {services} as declared.\n");
+    }
+    let _ = writeln!(text, "{} to make.", number(changes.len(), "change"));
+    text
+}
+
+fn change(layout: &Layout, change: &Change, text: &mut String) {
+    let (sign, style) = match change.verb {
+        Verb::Create => ("+", Layout::GOOD),
+        Verb::Remove => ("-", Layout::BAD),
+        Verb::Await => ("?", Layout::WARN),
+        _ => ("~", Layout::WARN),
+    };
+    let what = escape::line(&change.what).into_owned();
+    let what = layout.paint(Layout::BOLD, &what).into_owned();
+    let sign = layout.paint(style, sign).into_owned();
+    // Differences of a spec are long: each has a line of its own.
+    if change.verb == Verb::Update && change.what.starts_with("service ") {
+        let _ = writeln!(text, "{sign} {what}");
+        for why in &change.why {
+            let _ = writeln!(text, "    {}", escape::line(why));
         }
+    } else {
+        let why = change.why.join("; ");
+        let _ = writeln!(text, "{sign} {what} ({})", escape::line(&why));
+    }
+}
+
+/// One event of a deployment.
+pub(crate) fn stack_event(layout: &Layout, event: &DeployEvent) -> String {
+    let mut text = String::new();
+    match event {
+        DeployEvent::Changed(one) => change(layout, one, &mut text),
+        DeployEvent::Standing {
+            service,
+            text: standing,
+        } => {
+            let line = format!("  {}: {}", escape::line(service), escape::line(standing));
+            text = format!("{}\n", layout.paint(Layout::DIM, &line));
+        }
+        DeployEvent::Waiting { text: what } => {
+            let line = format!("  waiting for {}", escape::line(what));
+            text = format!("{}\n", layout.paint(Layout::DIM, &line));
+        }
+        DeployEvent::Ended(outcome) => ended(layout, outcome, &mut text),
+        _ => {}
     }
     text
 }
 
-/// Writes `value` at `indent`, each line with its end.
-fn write(value: &Value, indent: usize, text: &mut String) {
-    let margin = " ".repeat(indent);
-    match value {
-        Value::Object(map) if !map.is_empty() => {
-            // The name first; the order of the others depends on how JSON is kept.
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(key, _)| (*key != "Name", *key));
-            for (key, value) in entries {
-                let key = scalar(key);
-                match value {
-                    Value::Object(inner) if !inner.is_empty() => {
-                        text.push_str(&format!("{margin}{key}:\n"));
-                        write(value, indent + 2, text);
-                    }
-                    Value::Array(inner) if !inner.is_empty() => {
-                        text.push_str(&format!("{margin}{key}:\n"));
-                        write(value, indent + 2, text);
-                    }
-                    value => text.push_str(&format!("{margin}{key}: {}\n", leaf(value))),
+fn ended(layout: &Layout, outcome: &ServiceOutcome, text: &mut String) {
+    let (sign, style) = if outcome.kind.is_success() {
+        ("=", Layout::GOOD)
+    } else if outcome.kind == OutcomeKind::Blocked {
+        ("!", Layout::WARN)
+    } else {
+        ("!", Layout::BAD)
+    };
+    let _ = writeln!(
+        text,
+        "{} service {} {}",
+        layout.paint(style, sign),
+        layout.paint(Layout::BOLD, &escape::line(&outcome.service)),
+        escape::line(&outcome.text)
+    );
+    for line in &outcome.log {
+        let line = format!("    | {}", escape::line(line));
+        let _ = writeln!(text, "{}", layout.paint(Layout::DIM, &line));
+    }
+}
+
+/// How a deployment ended, in one line.
+pub(crate) fn deployed(layout: &Layout, done: &Deployed) -> String {
+    let changes = match done.changes.len() {
+        0 => "nothing to change".to_owned(),
+        count => number(count, "change"),
+    };
+    let failed = done.failures().count();
+    let services = number(done.outcomes.len(), "service");
+    let (word, style) = if failed == 0 {
+        ("Converged:", Layout::GOOD)
+    } else {
+        ("Failed:", Layout::BAD)
+    };
+    let mut text = format!("{} {services}", layout.paint(style, word));
+    if failed > 0 {
+        let mut kinds: Vec<String> = done.failures().map(|one| one.kind.to_string()).collect();
+        kinds.sort();
+        kinds.dedup();
+        let _ = write!(text, ", {failed} not as declared ({})", kinds.join(", "));
+    }
+    let _ = writeln!(text, "; {changes}.");
+    text
+}
+
+/// What was removed, in one line.
+pub(crate) fn removed(layout: &Layout, removed: &Removed) -> String {
+    let stack = escape::line(&removed.stack).into_owned();
+    if removed.changes.is_empty() {
+        return format!("Nothing is there of stack {stack}.\n");
+    }
+    format!(
+        "{} stack {stack}, {}.\n",
+        layout.paint(Layout::GOOD, "Removed:"),
+        number(removed.changes.len(), "object")
+    )
+}
+
+fn health(healthy: bool) -> Style {
+    if healthy { Layout::GOOD } else { Layout::BAD }
+}
+
+/// The stacks of a swarm.
+pub(crate) fn stack_list(layout: &Layout, stacks: &[StackSummary]) -> String {
+    if stacks.is_empty() {
+        return "The swarm has no stacks.\n".to_owned();
+    }
+    let rows: Vec<[Cell; 6]> = stacks
+        .iter()
+        .map(|stack| {
+            [
+                Cell::new(&stack.name),
+                Cell::new(stack.services.to_string()),
+                Cell::new(stack.converged.to_string())
+                    .styled(health(stack.converged == stack.services)),
+                Cell::new(stack.networks.to_string()),
+                Cell::new(stack.secrets.to_string()),
+                Cell::new(stack.configs.to_string()),
+            ]
+        })
+        .collect();
+    let header = [
+        "STACK",
+        "SERVICES",
+        "CONVERGED",
+        "NETWORKS",
+        "SECRETS",
+        "CONFIGS",
+    ];
+    table(layout, header, &rows)
+}
+
+/// The services of a stack.
+pub(crate) fn stack_services(layout: &Layout, services: &[ServiceStanding]) -> String {
+    let rows: Vec<[Cell; 6]> = services
+        .iter()
+        .map(|service| {
+            [
+                Cell::new(&service.name),
+                Cell::new(service.mode),
+                Cell::new(&service.replicas),
+                Cell::new(&service.image),
+                Cell::new(service.ports.join(", ")),
+                Cell::new(&service.state).styled(health(service.settled)),
+            ]
+        })
+        .collect();
+    let header = ["SERVICE", "MODE", "REPLICAS", "IMAGE", "PORTS", "STATE"];
+    table(layout, header, &rows)
+}
+
+/// The tasks of a stack.
+pub(crate) fn stack_tasks(layout: &Layout, tasks: &[TaskStanding]) -> String {
+    let rows: Vec<[Cell; 6]> = tasks
+        .iter()
+        .map(|task| {
+            let image = task.image.split('@').next().unwrap_or_default();
+            let mut error = task.error.clone();
+            if let Some(code) = task.exit_code.filter(|code| *code != 0) {
+                if !error.is_empty() {
+                    error.push_str("; ");
                 }
+                let _ = write!(error, "exit code {code}");
             }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            for item in items {
-                let mut inner = String::new();
-                write(item, indent + 2, &mut inner);
-                text.push_str(&format!("{margin}- {}", inner.trim_start()));
-            }
-        }
-        value => text.push_str(&format!("{margin}{}\n", leaf(value))),
-    }
+            [
+                Cell::new(&task.name),
+                Cell::new(image),
+                Cell::new(&task.node),
+                Cell::new(&task.desired),
+                Cell::new(&task.state).styled(health(task.error.is_empty())),
+                Cell::new(error),
+            ]
+        })
+        .collect();
+    let header = ["TASK", "IMAGE", "NODE", "DESIRED", "STATE", "ERROR"];
+    table(layout, header, &rows)
 }
 
-fn leaf(value: &Value) -> String {
-    match value {
-        Value::String(text) => scalar(text),
-        other => other.to_string(),
-    }
-}
-
-/// A text as YAML takes it for one, without anything that acts on a terminal.
-fn scalar(text: &str) -> String {
-    let word = |c: char| c.is_ascii_alphanumeric() || "/._-@+".contains(c);
-    let inner = |c: char| word(c) || " :=,()".contains(c);
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-        && text.ends_with(word)
-        && text.chars().all(inner)
-        && !text.contains(": ")
-        && !matches!(
-            text.to_ascii_lowercase().as_str(),
-            "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n"
-        );
-    if plain {
-        return text.to_owned();
-    }
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            c if escape::is_active(c) || c.is_control() => {
-                let number = u32::from(c);
-                if number > 0xffff {
-                    quoted.push_str(&format!("\\U{number:08x}"));
-                } else {
-                    quoted.push_str(&format!("\\u{number:04x}"));
-                }
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use phoenix_core::ground::document::Document;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn bodies_read_like_yaml() {
-        let mut text = String::new();
-        let body = json!({
-            "Name": "shop_web",
-            "Empty": {},
-            "Ports": [{"TargetPort": 80, "Protocol": "tcp"}, {"TargetPort": 81}],
-            "Args": ["a b", "-x", ""],
-            "Mode": {"Replicated": {"Replicas": 2}},
-            "Init": false,
-        });
-        write(&body, 0, &mut text);
-        assert_eq!(
+/// What tasks wrote.
+pub(crate) fn stack_lines(layout: &Layout, lines: &[StackLine]) -> String {
+    let mut text = String::new();
+    for one in lines {
+        let task: String = one.line.task.chars().take(12).collect();
+        let from = format!("{} {task} |", escape::line(&one.service));
+        let _ = writeln!(
             text,
-            "Name: shop_web\nArgs:\n  - a b\n  - \"-x\"\n  - \"\"\nEmpty: {}\nInit: false\nMode:\n  \
-             Replicated:\n    Replicas: 2\nPorts:\n  - Protocol: tcp\n    TargetPort: 80\n  - TargetPort: 81\n"
+            "{} {}",
+            layout.paint(Layout::DIM, &from),
+            escape::line(&one.line.text)
         );
     }
-
-    proptest! {
-        #[test]
-        fn every_text_comes_back_from_yaml(text in any::<String>()) {
-            let written = scalar(&text);
-            prop_assert!(!written.contains(escape::is_active), "{:?}", written);
-            let document = Document::parse("x", &format!("a: {written}\n"));
-            let document = document.map_err(|problem| TestCaseError::fail(problem.to_string()))?;
-            let phoenix_core::ground::document::Value::Map(map) = &document.root().value else {
-                return Err(TestCaseError::fail("no map"));
-            };
-            let value = map.get("a").map(|node| node.value.clone());
-            prop_assert_eq!(value, Some(phoenix_core::ground::document::Value::String(text)));
-        }
-    }
+    text
 }

@@ -10,6 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bollard::{BollardRequest, Docker};
@@ -31,6 +32,10 @@ use super::transport::{IdentityError, TlsIdentity, Transport};
 use super::wire::nullable;
 use crate::ground::Deadline;
 
+/// How long connecting to one of several managers may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(4);
+/// How long one of several managers may take to answer a read.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 /// Pause before a request that was refused for a passing reason is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -111,13 +116,17 @@ pub struct Exchange {
 
 type Observer = Arc<dyn Fn(&Exchange) + Send + Sync>;
 
-/// A Docker engine. Cheap to clone; connects when first asked something.
+/// A Docker engine, or [any of several](Engine::any_of). Cheap to clone; connects when first asked
+/// something.
 #[derive(Clone)]
 pub struct Engine {
     endpoint: Arc<Endpoint>,
     transport: Arc<Transport>,
     version: Arc<OnceCell<ApiVersion>>,
     observer: Option<Observer>,
+    /// Others that will do as well, and which of all answered last: 0 is this one.
+    others: Arc<[Engine]>,
+    turn: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Engine {
@@ -125,6 +134,7 @@ impl fmt::Debug for Engine {
         f.debug_struct("Engine")
             .field("endpoint", &self.endpoint)
             .field("version", &self.version.get())
+            .field("others", &self.others)
             .finish_non_exhaustive()
     }
 }
@@ -242,6 +252,16 @@ impl Call {
         self
     }
 
+    /// Whether another manager may be asked after this one failed so: the call has not run, or may
+    /// run twice.
+    fn may_go_elsewhere(&self, error: &EngineError) -> bool {
+        match error {
+            EngineError::NotDelivered { .. } => true,
+            EngineError::Ambiguous { .. } => self.method == Method::GET,
+            _ => error.refusal().is_some_and(Refusal::is_of_the_manager),
+        }
+    }
+
     fn operation(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -272,13 +292,39 @@ impl Engine {
             transport: Arc::new(transport),
             version: Arc::default(),
             observer: None,
+            others: Arc::default(),
+            turn: Arc::default(),
         }
+    }
+
+    /// The swarm that these engines manage, through whichever of them answers: what one of them
+    /// cannot do (it is not reached, has no leader, is no manager) the next one is asked, as long as
+    /// the request cannot have run. A request that may have run is not sent to another, but for
+    /// reads. `None` without engines.
+    ///
+    /// For what is the swarm's: services, tasks, nodes, networks, secrets, configs. What belongs to
+    /// one engine (its volumes, its part in the swarm) is asked of that engine.
+    #[must_use]
+    pub fn any_of(engines: impl IntoIterator<Item = Engine>) -> Option<Self> {
+        let mut engines = engines.into_iter();
+        let first = engines.next()?;
+        Some(Self {
+            others: engines.collect(),
+            turn: Arc::default(),
+            ..first
+        })
     }
 
     /// The same engine, with `observer` told of every request once its answer began or failed.
     #[must_use]
-    pub fn with_observer(mut self, observer: impl Fn(&Exchange) + Send + Sync + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
+    pub fn with_observer(self, observer: impl Fn(&Exchange) + Send + Sync + 'static) -> Self {
+        self.observed(&(Arc::new(observer) as Observer))
+    }
+
+    fn observed(mut self, observer: &Observer) -> Self {
+        self.observer = Some(Arc::clone(observer));
+        let others = self.others.iter().cloned();
+        self.others = others.map(|other| other.observed(observer)).collect();
         self
     }
 
@@ -295,7 +341,7 @@ impl Engine {
     pub async fn ping(&self, deadline: Deadline) -> Result<ApiVersion, EngineError> {
         let operation = "GET /_ping";
         let request = self.request(Method::GET, "/_ping", None, Bytes::new(), operation)?;
-        let (headers, _) = self.exchange(request, operation, deadline).await?;
+        let (headers, _) = self.exchange(request, operation, deadline, None).await?;
         let newest = headers
             .get("api-version")
             .and_then(|value| value.to_str().ok())
@@ -392,24 +438,95 @@ impl Engine {
         }
     }
 
-    /// Sends a call once.
+    /// Sends a call once; of several engines, to one after another until one takes it.
     pub(super) async fn send(&self, call: Call, deadline: Deadline) -> Result<Bytes, EngineError> {
+        if self.others.is_empty() {
+            return self.send_here(&call, deadline, None).await;
+        }
+        loop {
+            let error = match self.send_around(&call, deadline).await {
+                Ok(body) => return Ok(body),
+                Err(error) => error,
+            };
+            // While managers elect another leader, all of them have none.
+            let passing = error.refusal().is_some_and(Refusal::is_transient);
+            if call.method != Method::GET || !passing || deadline.pause(RETRY_PAUSE).await.is_err()
+            {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Sends a call to each of the engines in turn, from the one that answered last, until one
+    /// takes it. The error is that of one that answered, where any did.
+    async fn send_around(&self, call: &Call, deadline: Deadline) -> Result<Bytes, EngineError> {
+        let count = self.others.len() + 1;
+        let first = self.turn.load(Ordering::Relaxed);
+        let mut failed: Option<EngineError> = None;
+        for step in 0..count {
+            let index = (first + step) % count;
+            let member = match index {
+                0 => self,
+                index => &self.others[index - 1],
+            };
+            let limit = if call.method == Method::GET {
+                deadline.at_most(READ_LIMIT)
+            } else {
+                deadline
+            };
+            let sent = member.send_here(call, limit, Some(CONNECT_LIMIT)).await;
+            match sent {
+                Err(error) if call.may_go_elsewhere(&error) => {
+                    tracing::debug!(endpoint = %member.endpoint, %error, "asking another manager");
+                    if failed.is_none() || error.refusal().is_some() {
+                        failed = Some(error);
+                    }
+                    if deadline.is_over() {
+                        break;
+                    }
+                }
+                sent => {
+                    self.turn.store(index, Ordering::Relaxed);
+                    return sent;
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(|| {
+            Fault::from_elapsed(deadline.elapsed(), false)
+                .into_error(&self.endpoint, &call.operation())
+        }))
+    }
+
+    /// Sends a call to this engine. `connect`: how long connecting may take, within the deadline.
+    async fn send_here(
+        &self,
+        call: &Call,
+        deadline: Deadline,
+        connect: Option<Duration>,
+    ) -> Result<Bytes, EngineError> {
         let operation = call.operation();
-        let version = self.api_version(deadline).await?;
+        let version = match (self.version.get(), connect) {
+            (Some(version), _) => *version,
+            (None, None) => self.api_version(deadline).await?,
+            (None, Some(limit)) => self.api_version(deadline.at_most(limit)).await?,
+        };
         let path = format!("/v{version}{}{}", call.path, call.query);
         let request = self.request(
-            call.method,
+            call.method.clone(),
             &path,
-            call.registry_auth,
-            call.body.unwrap_or_default(),
+            call.registry_auth.clone(),
+            call.body.clone().unwrap_or_default(),
             &operation,
         )?;
-        let (_, body) = self.exchange(request, &operation, deadline).await?;
+        let (_, body) = self
+            .exchange(request, &operation, deadline, connect)
+            .await?;
         Ok(body)
     }
 
     /// Sends a write until it is not refused for a passing reason any more. Says whether an
-    /// earlier attempt may have run all the same.
+    /// earlier attempt may have run all the same. A removal, which names its object by identifier,
+    /// is also sent again after an attempt without an answer.
     pub(super) async fn send_persistently(
         &self,
         call: impl Fn() -> Call,
@@ -417,11 +534,14 @@ impl Engine {
     ) -> (Result<Bytes, EngineError>, bool) {
         let mut uncertain = false;
         loop {
-            let error = match self.send(call(), deadline).await {
+            let call = call();
+            let repeatable = call.method == Method::DELETE;
+            let error = match self.send(call, deadline).await {
                 Ok(body) => return (Ok(body), uncertain),
                 Err(error) => error,
             };
-            let passing = error.refusal().is_some_and(Refusal::is_transient);
+            let passing = error.refusal().is_some_and(Refusal::is_transient)
+                || repeatable && error.may_have_run();
             if !passing || deadline.pause(RETRY_PAUSE).await.is_err() {
                 return (Err(error), uncertain);
             }
@@ -461,8 +581,9 @@ impl Engine {
         request: Request<Full<Bytes>>,
         operation: &str,
         deadline: Deadline,
+        connect: Option<Duration>,
     ) -> Result<(HeaderMap, Bytes), EngineError> {
-        let response = self.head(request, operation, deadline).await?;
+        let response = self.head(request, operation, deadline, connect).await?;
         let (head, body) = response.into_parts();
         let fault = |fault: Fault| fault.into_error(&self.endpoint, operation);
         let body = deadline
@@ -482,11 +603,12 @@ impl Engine {
         request: Request<Full<Bytes>>,
         operation: &str,
         deadline: Deadline,
+        connect: Option<Duration>,
     ) -> Result<Response<Incoming>, EngineError> {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let start = Instant::now();
-        let answer = self.transport.send(request, deadline).await;
+        let answer = self.transport.send(request, deadline, connect).await;
         let exchange = Exchange {
             method,
             path,
@@ -571,7 +693,7 @@ impl Engine {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let path = format!("/v{version}{}", without_version(path));
         let request = self.request(head.method, &path, None, body, operation)?;
-        self.head(request, operation, deadline).await
+        self.head(request, operation, deadline, None).await
     }
 
     fn translate(&self, error: bollard::errors::Error, operation: &str) -> EngineError {

@@ -163,6 +163,8 @@ pub enum Refusal {
     JoinContinues,
     /// The object is used by another.
     InUse,
+    /// The content of a secret or config would change, which it cannot.
+    ContentDiffers,
     /// There is no such object.
     NotFound,
     /// An object of that name exists.
@@ -194,6 +196,8 @@ impl Refusal {
             Self::CertificatesExpired
         } else if has("not a swarm manager") || has("not part of a swarm") {
             Self::NotAManager
+        } else if has("only updates to Labels are allowed") {
+            Self::ContentDiffers
         } else if has("is in use") || has("has active endpoints") {
             Self::InUse
         } else {
@@ -204,6 +208,20 @@ impl Refusal {
                 _ => Self::Other,
             }
         }
+    }
+
+    /// Whether it is this manager that cannot, and the request has not run: another may.
+    #[must_use]
+    pub fn is_of_the_manager(self) -> bool {
+        matches!(
+            self,
+            Self::NoLeader
+                | Self::ManagerPreparing
+                | Self::Unavailable
+                | Self::NotAManager
+                | Self::Locked
+                | Self::CertificatesExpired
+        )
     }
 
     /// Whether the same request may succeed shortly, unchanged.

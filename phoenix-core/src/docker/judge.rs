@@ -18,8 +18,14 @@ use super::wait::{ServiceTarget, WaitOptions};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// All tasks that should run do (a job's: have completed), of the spec in place.
+    /// All tasks that should run do, of the spec in place.
     Converged {
+        /// How many.
+        tasks: u64,
+    },
+    /// All tasks of the spec in place have ended well, and none is to follow: a job, or a service
+    /// whose tasks are not restarted.
+    Completed {
         /// How many.
         tasks: u64,
     },
@@ -81,11 +87,24 @@ pub enum Verdict {
     Gone,
 }
 
+impl Verdict {
+    /// The tasks of a service that is as it should be.
+    #[must_use]
+    pub fn settled(&self) -> Option<u64> {
+        match self {
+            Self::Converged { tasks } | Self::Completed { tasks } => Some(*tasks),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Converged { tasks: 1 } => f.write_str("converged, 1 task"),
             Self::Converged { tasks } => write!(f, "converged, {tasks} tasks"),
+            Self::Completed { tasks: 1 } => f.write_str("completed, 1 task"),
+            Self::Completed { tasks } => write!(f, "completed, {tasks} tasks"),
             Self::Progressing {
                 done,
                 wanted,
@@ -112,6 +131,8 @@ impl fmt::Display for Verdict {
 pub struct TaskFailure {
     /// Which one: `service.replica`.
     pub task: String,
+    /// The task's identifier, by which its logs are found.
+    pub id: String,
     /// The host name of its node; empty when it had none.
     pub node: String,
     /// Its image.
@@ -148,6 +169,7 @@ impl TaskFailure {
             .unwrap_or_default();
         Self {
             task: task_name(service, task, nodes),
+            id: task.id.clone(),
             node,
             image: task.image.clone(),
             exit_code: task.exit_code,
@@ -157,6 +179,14 @@ impl TaskFailure {
                 task.error.clone()
             },
         }
+    }
+
+    /// The last task of the service called `service` that failed, of whatever spec.
+    #[must_use]
+    pub fn last_of(service: &str, tasks: &[Task], nodes: &[Node]) -> Option<Self> {
+        let failed = tasks.iter().filter(|task| task.state.is_failure());
+        let last = failed.max_by_key(|task| task.created_at)?;
+        Some(Self::of(service, last, nodes))
     }
 
     /// Whether the node could not get the image.
@@ -216,8 +246,12 @@ pub fn judge(
         .is_none_or(|(key, value)| service.label(key) == Some(value));
     if written || !as_written {
         match state {
-            Some(UpdateState::RollbackStarted) => return Verdict::RollingBack { message },
-            Some(UpdateState::RollbackCompleted) => return Verdict::RolledBack { message },
+            Some(UpdateState::RollbackStarted) if !target.restoring => {
+                return Verdict::RollingBack { message };
+            }
+            Some(UpdateState::RollbackCompleted) if !target.restoring => {
+                return Verdict::RolledBack { message };
+            }
             Some(UpdateState::RollbackPaused) => return Verdict::RollbackPaused { message },
             Some(UpdateState::Paused) if written => return Verdict::Paused { message },
             _ => {}
@@ -237,10 +271,18 @@ pub fn judge(
         return Verdict::Replaced;
     }
     let verdict = Census::take(service, tasks, nodes).judge(options);
+    // A rollback that was asked for is an update like any other.
+    let state = match state {
+        Some(UpdateState::RollbackStarted) if target.restoring => Some(&UpdateState::Updating),
+        state => state,
+    };
     match (state, verdict) {
         // The update is over only when the engine, having watched it, says so: until then it may
         // still pause or roll back.
-        (Some(UpdateState::Updating), Verdict::Converged { tasks }) => Verdict::Progressing {
+        (
+            Some(UpdateState::Updating),
+            Verdict::Converged { tasks } | Verdict::Completed { tasks },
+        ) => Verdict::Progressing {
             done: tasks,
             wanted: tasks,
             detail: "all tasks run; the engine still watches the update".to_owned(),
@@ -320,6 +362,8 @@ struct Census<'a> {
     nodes: &'a [Node],
     seats: BTreeMap<Key<'a>, Seat<'a>>,
     done: u64,
+    /// Whether no task runs or will, of those that are as they should be.
+    over: bool,
     /// `None` when it cannot be told yet.
     wanted: Option<u64>,
     /// Why nothing will ever run, when that is plain from the placement alone.
@@ -403,6 +447,7 @@ impl<'a> Census<'a> {
         Self {
             service,
             nodes,
+            over: job || (once && done > 0 && !seats.values().any(Seat::runs)),
             seats,
             done,
             wanted,
@@ -415,7 +460,12 @@ impl<'a> Census<'a> {
             return Verdict::Unschedulable { reason };
         }
         if self.wanted.is_some_and(|wanted| self.done >= wanted) {
-            return Verdict::Converged { tasks: self.done };
+            let tasks = self.done;
+            return if self.over {
+                Verdict::Completed { tasks }
+            } else {
+                Verdict::Converged { tasks }
+            };
         }
         let vacant: Vec<&Seat<'_>> = self
             .seats

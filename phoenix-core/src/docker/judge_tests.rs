@@ -226,6 +226,7 @@ fn a_crash_carries_code_node_and_words() {
     tasks.push(failed(3, 1));
     let last = TaskFailure {
         task: "web.1".to_owned(),
+        id: "t3".to_owned(),
         node: "host-n1".to_owned(),
         image: "app:1".to_owned(),
         exit_code: Some(3),
@@ -264,7 +265,10 @@ fn a_crash_carries_code_node_and_words() {
         Verdict::Crashing {
             failures: 1,
             restarting: false,
-            last
+            last: TaskFailure {
+                id: "t1".to_owned(),
+                ..last
+            }
         }
     );
 }
@@ -295,9 +299,39 @@ fn a_task_that_may_end_well_has_converged_when_it_has() {
     ));
     spec["TaskTemplate"] = json!({"RestartPolicy": {"Condition": "on-failure"}});
     assert_eq!(
-        see(&written(), &service(spec, None), &ended),
-        Verdict::Converged { tasks: 1 }
+        see(&written(), &service(spec.clone(), None), &ended),
+        Verdict::Completed { tasks: 1 }
     );
+    // Of two replicas one still runs.
+    spec["Mode"]["Replicated"]["Replicas"] = json!(2);
+    let both = [ended[0].clone(), running(2, 2, "n1")];
+    assert_eq!(
+        see(&written(), &service(spec, None), &both),
+        Verdict::Converged { tasks: 2 }
+    );
+}
+
+#[test]
+fn a_rollback_that_was_asked_for_is_an_update_like_any_other() {
+    let mut target = written();
+    target.restoring = true;
+    let tasks = [running(1, 1, "n1")];
+    let look = |state| {
+        see(
+            &target,
+            &service(replicated(1), Some((state, "words"))),
+            &tasks,
+        )
+    };
+    assert_eq!(look("rollback_completed"), Verdict::Converged { tasks: 1 });
+    assert!(matches!(
+        look("rollback_started"),
+        Verdict::Progressing { .. }
+    ));
+    assert!(matches!(
+        look("rollback_paused"),
+        Verdict::RollbackPaused { .. }
+    ));
 }
 
 #[test]
@@ -358,7 +392,7 @@ fn a_job_has_converged_when_its_current_run_completed() {
     let done = |id, slot| task(id, slot, "n1", "complete", "complete", "");
     assert_eq!(
         see(&written(), &job, &[done(1, 1), done(2, 2)]),
-        Verdict::Converged { tasks: 2 }
+        Verdict::Completed { tasks: 2 }
     );
     let mut earlier = done(2, 2);
     earlier.job_iteration = 2;
@@ -370,7 +404,7 @@ fn a_job_has_converged_when_its_current_run_completed() {
     let on = |id, node| task(id, 0, node, "complete", "complete", "");
     assert_eq!(
         see(&written(), &everywhere, &[on(1, "n1"), on(2, "n2")]),
-        Verdict::Converged { tasks: 2 }
+        Verdict::Completed { tasks: 2 }
     );
 }
 

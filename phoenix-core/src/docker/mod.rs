@@ -23,6 +23,7 @@ mod daemon;
 mod engine;
 mod error;
 mod judge;
+mod logs;
 mod network;
 mod node;
 mod registry;
@@ -31,7 +32,7 @@ mod service;
 mod swarm;
 mod task;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -44,10 +45,11 @@ pub use daemon::{DaemonJson, DaemonJsonError, DaemonTls, DropIn, daemon_json, dr
 pub use engine::{ApiVersion, Endpoint, Engine, EngineInfo, EngineVersion, Exchange};
 pub use error::{EngineError, Refusal, Unreached};
 pub use judge::{TaskFailure, Verdict, judge};
+pub use logs::{LogLine, LogSource, LogStream};
 pub use network::{NetworkDifference, NetworkError, NetworkObserved, NetworkSpec};
 pub use node::{ManagerStatus, Node, NodeError, NodeRole};
 pub use registry::{ImagePlatform, RegistryAuth, RegistryImage};
-pub use secret::{ObjectError, ObjectKind, ObjectObserved, check_object_name};
+pub use secret::{ObjectError, ObjectKind, ObjectObserved, check_object_name, sha256};
 pub use service::{
     ServiceCounts, ServiceError, ServiceMode, ServiceObserved, ServiceWritten, UpdateState,
     UpdateStatus,

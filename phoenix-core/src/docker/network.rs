@@ -205,6 +205,13 @@ impl fmt::Display for NetworkDifference {
     }
 }
 
+/// The answer to a creation.
+#[derive(serde::Deserialize)]
+struct NetworkCreated {
+    #[serde(rename = "Id")]
+    id: String,
+}
+
 /// Creating or removing a network failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -248,14 +255,13 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn networks(&self, deadline: Deadline) -> Result<Vec<NetworkObserved>, EngineError> {
-        let networks = self
-            .bollard("GET /networks", deadline, |docker| async move {
-                docker
-                    .list_networks(None::<bollard::query_parameters::ListNetworksOptions>)
-                    .await
-            })
-            .await?;
-        Ok(networks.into_iter().map(NetworkObserved::from).collect())
+        let networks: Option<Vec<models::Network>> =
+            self.fetch(Call::get(&["networks"]), deadline).await?;
+        Ok(networks
+            .unwrap_or_default()
+            .into_iter()
+            .map(NetworkObserved::from)
+            .collect())
     }
 
     /// The network of exactly this name; of several, the swarm-scoped one.
@@ -313,14 +319,12 @@ impl Engine {
             labels: Some(map(&spec.labels)),
             ..models::NetworkCreateRequest::default()
         };
+        let body = serde_json::to_value(&request)
+            .map_err(|error| self.decode("POST /networks/create", error.into()))?;
         let mut uncertain = false;
         let source = loop {
-            let request = request.clone();
-            let created = self
-                .bollard("POST /networks/create", deadline, |docker| async move {
-                    docker.create_network(request).await
-                })
-                .await;
+            let call = Call::post(&["networks", "create"]).json(&body);
+            let created: Result<NetworkCreated, EngineError> = self.fetch(call, deadline).await;
             let error = match created {
                 Ok(created) => return Ok(created.id),
                 Err(error) => error,
@@ -404,14 +408,31 @@ impl Engine {
         body: &serde_json::Value,
         deadline: Deadline,
     ) -> Result<String, EngineError> {
-        #[derive(serde::Deserialize)]
-        struct Created {
-            #[serde(rename = "Id")]
-            id: String,
+        let call = || Call::post(&["networks", "create"]).json(body);
+        let (sent, uncertain) = self.send_persistently(call, deadline).await;
+        let error = match sent {
+            Ok(answer) => {
+                return serde_json::from_slice::<NetworkCreated>(&answer)
+                    .map(|created| created.id)
+                    .map_err(|error| self.decode("POST /networks/create", error.into()));
+            }
+            Err(error) => error,
+        };
+        // An attempt without an answer may have made it.
+        let text = |key: &str| body.get(key).and_then(serde_json::Value::as_str);
+        if (uncertain || error.may_have_run())
+            && let Some(name) = text("Name")
+            && let Ok(Some(found)) = self.find_network(name, deadline).await
+            && found.scope == "swarm"
+            && body
+                .get("Labels")
+                .map_or(found.labels.is_empty(), |labels| {
+                    serde_json::to_value(&found.labels).is_ok_and(|found| found == *labels)
+                })
+        {
+            return Ok(found.id);
         }
-        let call = Call::post(&["networks", "create"]).json(body);
-        let created: Created = self.fetch(call, deadline).await?;
-        Ok(created.id)
+        Err(error)
     }
 
     /// Removes a network by its identifier, waiting while it is in use. Says whether it was
@@ -420,18 +441,21 @@ impl Engine {
     /// # Errors
     /// [`NetworkError::InUse`] at the deadline, or [`NetworkError::Engine`].
     pub async fn remove_network(&self, id: &str, deadline: Deadline) -> Result<bool, NetworkError> {
-        let operation = format!("DELETE /networks/{id}");
+        let mut uncertain = false;
         loop {
-            let removed = self
-                .bollard(&operation, deadline, |docker| async move {
-                    docker.remove_network(id).await
-                })
-                .await;
+            let removed = self.send(Call::delete(&["networks", id]), deadline).await;
             let source = match removed {
-                Ok(()) => return Ok(true),
-                Err(error) if error.is(Refusal::NotFound) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(error) if error.is(Refusal::NotFound) => return Ok(uncertain),
                 Err(error) => error,
             };
+            // A removal can be repeated.
+            uncertain |= source.may_have_run();
+            let passing =
+                source.may_have_run() || source.refusal().is_some_and(Refusal::is_transient);
+            if passing && deadline.pause(RETRY_PAUSE).await.is_ok() {
+                continue;
+            }
             if !source.is(Refusal::InUse) {
                 return Err(source.into());
             }

@@ -40,14 +40,35 @@ impl RegistryAuth {
             password: &'a str,
             serveraddress: &'a str,
         }
-        let json = Zeroizing::new(
-            serde_json::to_vec(&Wire {
+        Self::of(
+            server,
+            &Wire {
                 username,
                 password: password.expose_str().ok()?,
                 serveraddress: server,
-            })
-            .ok()?,
-        );
+            },
+        )
+    }
+
+    /// An identity token for the registry `server`. `None` when it is not UTF-8.
+    #[must_use]
+    pub fn with_token(server: &str, token: &SecretBytes) -> Option<Self> {
+        #[derive(Serialize)]
+        struct Wire<'a> {
+            identitytoken: &'a str,
+            serveraddress: &'a str,
+        }
+        Self::of(
+            server,
+            &Wire {
+                identitytoken: token.expose_str().ok()?,
+                serveraddress: server,
+            },
+        )
+    }
+
+    fn of(server: &str, wire: &impl Serialize) -> Option<Self> {
+        let json = Zeroizing::new(serde_json::to_vec(wire).ok()?);
         // The engine decodes the URL-safe alphabet only, and ignores what it cannot decode.
         let encoded = Zeroizing::new(URL_SAFE.encode(&*json));
         let mut header = HeaderValue::from_str(&encoded).ok()?;

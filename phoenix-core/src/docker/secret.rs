@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,26 @@ pub struct ObjectObserved {
     pub created_at: Option<OffsetDateTime>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// The SHA-256 of a config's content, in hexadecimal digits. A secret's cannot be known.
+    pub sha256: Option<String>,
+    /// What replaces templates in it when it is mounted: `golang`.
+    pub template_driver: Option<String>,
+}
+
+#[cfg(test)]
+impl ObjectObserved {
+    /// An object of which nothing is known but its name.
+    pub(crate) fn named(name: &str) -> Self {
+        Self {
+            id: String::new(),
+            version: 0,
+            name: name.to_owned(),
+            created_at: None,
+            labels: BTreeMap::new(),
+            sha256: None,
+            template_driver: None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -91,6 +112,15 @@ struct Spec {
     name: String,
     #[serde(default, deserialize_with = "nullable")]
     labels: BTreeMap<String, String>,
+    data: Option<String>,
+    templating: Option<Templating>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Templating {
+    #[serde(default, deserialize_with = "nullable")]
+    name: String,
 }
 
 impl From<Wire> for ObjectObserved {
@@ -101,8 +131,24 @@ impl From<Wire> for ObjectObserved {
             name: wire.spec.name,
             created_at: wire.created_at,
             labels: wire.spec.labels,
+            sha256: wire
+                .spec
+                .data
+                .and_then(|data| STANDARD.decode(data).ok())
+                .map(|content| sha256(&content)),
+            template_driver: wire
+                .spec
+                .templating
+                .map(|driver| driver.name)
+                .filter(|name| !name.is_empty()),
         }
     }
+}
+
+/// The SHA-256 of `content` in hexadecimal digits, as [`ObjectObserved::sha256`] has it.
+#[must_use]
+pub fn sha256(content: &[u8]) -> String {
+    hex::encode(digest::digest(&digest::SHA256, content))
 }
 
 /// Something about a secret or config failed.
@@ -139,6 +185,16 @@ pub enum ObjectError {
         name: String,
         /// The labels it has.
         labels: BTreeMap<String, String>,
+    },
+    /// It changed since it was looked at: look again and decide anew.
+    #[error("{kind} {name:?} changed since it was looked at")]
+    Changed {
+        /// Which kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+        /// The engine's refusal.
+        source: EngineError,
     },
     /// Services refer to it.
     #[error("{kind} {id} is in use by {}", services.join(", "))]
@@ -237,7 +293,8 @@ impl Engine {
 
     /// Creates a secret or config and returns its identifier. One of the same name and the same
     /// labels counts as this one, so that a creation whose answer was lost can be repeated: give
-    /// a name or label that stands for the content.
+    /// a name or label that stands for the content. `template_driver` replaces templates in it
+    /// when it is mounted.
     ///
     /// # Errors
     /// [`ObjectError`]; name and size are checked before anything is sent.
@@ -247,15 +304,9 @@ impl Engine {
         name: &str,
         labels: &BTreeMap<String, String>,
         content: &SecretBytes,
+        template_driver: Option<&str>,
         deadline: Deadline,
     ) -> Result<String, ObjectError> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Body<'a> {
-            name: &'a str,
-            labels: &'a BTreeMap<String, String>,
-            data: &'a str,
-        }
         check_object_name(kind, name)?;
         if content.is_empty() || content.len() > kind.max_size() {
             return Err(ObjectError::Size {
@@ -265,18 +316,7 @@ impl Engine {
             });
         }
         let failed = |source| ObjectError::Engine { kind, source };
-        let data = Zeroizing::new(STANDARD.encode(content.expose()));
-        // Sized up front: growing would leave copies behind.
-        let mut body = Zeroizing::new(Vec::with_capacity(data.len() + 4096));
-        serde_json::to_writer(
-            &mut *body,
-            &Body {
-                name,
-                labels,
-                data: &data,
-            },
-        )
-        .map_err(|error| failed(self.decode(kind.path(), error.into())))?;
+        let body = self.object_body(kind, name, labels, Some(content), template_driver)?;
         let call = || Call::post(&[kind.path(), "create"]).secret_json(body.clone());
         let (sent, _) = self.send_persistently(call, deadline).await;
         let error = match sent {
@@ -298,6 +338,81 @@ impl Engine {
                 labels: found.labels,
             }),
             _ => Err(failed(error)),
+        }
+    }
+
+    fn object_body(
+        &self,
+        kind: ObjectKind,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        content: Option<&SecretBytes>,
+        template_driver: Option<&str>,
+    ) -> Result<Zeroizing<Vec<u8>>, ObjectError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Body<'a> {
+            name: &'a str,
+            labels: &'a BTreeMap<String, String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            data: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            templating: Option<Templating>,
+        }
+        let data = content.map(|content| Zeroizing::new(STANDARD.encode(content.expose())));
+        let data = data.as_ref().map(|data| data.as_str());
+        // Sized up front: growing would leave copies behind.
+        let room = data.map_or(0, str::len) + 4096;
+        let mut body = Zeroizing::new(Vec::with_capacity(room));
+        let templating = template_driver.map(|name| Templating {
+            name: name.to_owned(),
+        });
+        let body_of = Body {
+            name,
+            labels,
+            data,
+            templating,
+        };
+        serde_json::to_writer(&mut *body, &body_of).map_err(|error| ObjectError::Engine {
+            kind,
+            source: self.decode(kind.path(), error.into()),
+        })?;
+        Ok(body)
+    }
+
+    /// Replaces the labels of a secret or config as it was observed, on the condition that its
+    /// content is `content`; without one, whatever it holds. Says whether the content is the
+    /// same: when it is not, nothing was changed. This is the one way to find out what a secret
+    /// holds.
+    ///
+    /// # Errors
+    /// [`ObjectError::Changed`] when it changed since, [`ObjectError::Engine`] otherwise.
+    pub async fn label_object(
+        &self,
+        kind: ObjectKind,
+        object: &ObjectObserved,
+        labels: &BTreeMap<String, String>,
+        content: Option<&SecretBytes>,
+        deadline: Deadline,
+    ) -> Result<bool, ObjectError> {
+        let template_driver = object.template_driver.as_deref();
+        let body = self.object_body(kind, &object.name, labels, content, template_driver)?;
+        let version = object.version.to_string();
+        let call = || {
+            Call::post(&[kind.path(), &object.id, "update"])
+                .query("version", &version)
+                .secret_json(body.clone())
+        };
+        let (sent, _) = self.send_persistently(call, deadline).await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(source) if source.is(Refusal::ContentDiffers) => Ok(false),
+            Err(source) if source.is(Refusal::UpdateOutOfSequence) => Err(ObjectError::Changed {
+                kind,
+                name: object.name.clone(),
+                source,
+            }),
+            Err(source) => Err(ObjectError::Engine { kind, source }),
         }
     }
 

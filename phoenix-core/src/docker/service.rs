@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::engine::{Call, Engine};
 use super::error::{EngineError, Refusal};
 use super::registry::RegistryAuth;
-use super::wire::{Created, ObjectVersion, filters, label_filter, nullable};
+use super::wire::{Created, ObjectVersion, filters, instant, label_filter, nullable};
 use crate::ground::Deadline;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -92,6 +93,20 @@ impl ServiceObserved {
             .unwrap_or_default()
     }
 
+    /// The identifiers of the secrets and configs that it refers to.
+    pub fn objects(&self) -> impl Iterator<Item = &str> {
+        let container = self.spec.pointer("/TaskTemplate/ContainerSpec");
+        let ids = |list: &'static str, id: &'static str| {
+            container
+                .and_then(|container| container.get(list))
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(move |reference| reference.get(id)?.as_str())
+        };
+        ids("Secrets", "SecretID").chain(ids("Configs", "ConfigID"))
+    }
+
     /// `any`, `on-failure` or `none`: when a task that ended is replaced.
     pub(super) fn restart_condition(&self) -> &str {
         self.text("/TaskTemplate/RestartPolicy/Condition")
@@ -161,6 +176,8 @@ pub struct UpdateStatus {
     pub state: UpdateState,
     /// The engine's words.
     pub message: String,
+    /// When it ended, where it has.
+    pub ended_at: Option<OffsetDateTime>,
 }
 
 /// Where an update stands.
@@ -233,6 +250,8 @@ struct UpdateStatusWire {
     state: String,
     #[serde(default, deserialize_with = "nullable")]
     message: String,
+    #[serde(default, deserialize_with = "instant")]
+    completed_at: Option<OffsetDateTime>,
 }
 
 #[derive(Deserialize)]
@@ -256,6 +275,7 @@ impl From<Wire> for ServiceObserved {
                 .map(|status| UpdateStatus {
                     state: status.state.into(),
                     message: status.message,
+                    ended_at: status.completed_at,
                 }),
             counts: wire.service_status,
             job_iteration: wire
@@ -439,6 +459,37 @@ impl Engine {
                 .json(spec)
                 .registry_auth(auth)
         };
+        self.send_update(id, version, call, deadline).await
+    }
+
+    /// Has the engine return a service to its previous spec. `spec` is the current one, which the
+    /// engine wants to see.
+    ///
+    /// # Errors
+    /// As [`Engine::update_service`]; refused when there is no previous spec.
+    pub async fn rollback_service(
+        &self,
+        id: &str,
+        version: u64,
+        spec: &Value,
+        deadline: Deadline,
+    ) -> Result<ServiceWritten, ServiceError> {
+        let call = || {
+            Call::post(&["services", id, "update"])
+                .query("version", &version.to_string())
+                .query("rollback", "previous")
+                .json(spec)
+        };
+        self.send_update(id, version, call, deadline).await
+    }
+
+    async fn send_update(
+        &self,
+        id: &str,
+        version: u64,
+        call: impl Fn() -> Call,
+        deadline: Deadline,
+    ) -> Result<ServiceWritten, ServiceError> {
         let (sent, _) = self.send_persistently(call, deadline).await;
         match sent {
             Ok(answer) => Ok(ServiceWritten {

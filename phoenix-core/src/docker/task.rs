@@ -1,5 +1,6 @@
 //! Tasks: one run of a service's container on a node.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -142,6 +143,8 @@ pub struct Task {
     pub exit_code: Option<i64>,
     /// The image of its container.
     pub image: String,
+    /// The labels of its container.
+    pub labels: BTreeMap<String, String>,
     /// For a job: which run of it.
     pub job_iteration: u64,
     /// When it was made.
@@ -229,6 +232,8 @@ struct Spec {
 struct ContainerSpec {
     #[serde(default, deserialize_with = "nullable")]
     image: String,
+    #[serde(default, deserialize_with = "nullable")]
+    labels: BTreeMap<String, String>,
 }
 
 impl From<Wire> for Task {
@@ -257,6 +262,7 @@ impl From<Wire> for Task {
             error: wire.status.err,
             message: wire.status.message,
             image: wire.spec.container_spec.image,
+            labels: wire.spec.container_spec.labels,
             job_iteration: wire.job_iteration.map_or(0, |iteration| iteration.index),
             created_at: wire.created_at,
             changed_at: wire.status.timestamp,
@@ -335,6 +341,22 @@ impl Engine {
             .collect())
     }
 
+    /// The tasks whose containers have the label `key` with `value`, also those of services that
+    /// are gone.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn labelled_tasks(
+        &self,
+        key: &str,
+        value: &str,
+        deadline: Deadline,
+    ) -> Result<Vec<Task>, EngineError> {
+        let mut tasks = self.list_tasks(None, deadline).await?;
+        tasks.retain(|task| task.labels.get(key).is_some_and(|found| found == value));
+        Ok(tasks)
+    }
+
     /// Waits until no task of these (removed) services runs any more. Networks and volumes they
     /// used come free only then.
     ///
@@ -345,6 +367,30 @@ impl Engine {
         service_ids: &[String],
         deadline: Deadline,
     ) -> Result<(), TasksRemain> {
+        let of_them = |task: &Task| service_ids.contains(&task.service_id);
+        self.await_gone(of_them, deadline).await
+    }
+
+    /// As [`Engine::await_tasks_gone`], for tasks whose containers have the label `key` with
+    /// `value`.
+    ///
+    /// # Errors
+    /// [`TasksRemain`].
+    pub async fn await_labelled_tasks_gone(
+        &self,
+        key: &str,
+        value: &str,
+        deadline: Deadline,
+    ) -> Result<(), TasksRemain> {
+        let labelled = |task: &Task| task.labels.get(key).is_some_and(|found| found == value);
+        self.await_gone(labelled, deadline).await
+    }
+
+    async fn await_gone(
+        &self,
+        of_them: impl Fn(&Task) -> bool,
+        deadline: Deadline,
+    ) -> Result<(), TasksRemain> {
         let mut left = Vec::new();
         loop {
             // Without a filter: one that names a removed service is refused as not found.
@@ -352,9 +398,7 @@ impl Engine {
                 Ok(tasks) => {
                     left = tasks
                         .into_iter()
-                        .filter(|task| {
-                            service_ids.contains(&task.service_id) && !task.state.is_terminal()
-                        })
+                        .filter(|task| of_them(task) && !task.state.is_terminal())
                         .map(|task| {
                             let node = task.node_id.as_deref().unwrap_or("no node");
                             format!("{} on {node} ({})", task.id, task.state)

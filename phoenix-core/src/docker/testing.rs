@@ -30,43 +30,43 @@ use super::transport::TlsIdentity;
 use crate::ground::{Deadline, SecretBytes};
 
 /// A deadline that no passing test reaches.
-pub(super) fn soon() -> Deadline {
+pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
 /// A request as the engine saw it.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) method: String,
+pub(crate) struct Seen {
+    pub(crate) method: String,
     /// Without the API version.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Decoded pairs.
-    pub(super) query: Vec<(String, String)>,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
     /// How many of the same method and path came before.
-    pub(super) nth: usize,
+    pub(crate) nth: usize,
 }
 
 impl Seen {
-    pub(super) fn operation(&self) -> String {
+    pub(crate) fn operation(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 
-    pub(super) fn query(&self, key: &str) -> Option<&str> {
+    pub(crate) fn query(&self, key: &str) -> Option<&str> {
         self.query
             .iter()
             .find(|(name, _)| name == key)
             .map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
 }
 
 /// What the engine answers.
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// This.
     With(u16, String),
     /// Nothing: the connection is closed.
@@ -75,11 +75,11 @@ pub(super) enum Reply {
     Silence,
 }
 
-pub(super) fn ok(body: &Value) -> Reply {
+pub(crate) fn ok(body: &Value) -> Reply {
     Reply::With(200, body.to_string())
 }
 
-pub(super) fn refused(status: u16, message: &str) -> Reply {
+pub(crate) fn refused(status: u16, message: &str) -> Reply {
     Reply::With(
         status,
         serde_json::json!({ "message": message }).to_string(),
@@ -95,7 +95,7 @@ struct State {
 }
 
 /// The scripted engine; stops when dropped.
-pub(super) struct Scripted {
+pub(crate) struct Scripted {
     state: Arc<State>,
     server: JoinHandle<()>,
     _directory: Option<tempfile::TempDir>,
@@ -120,11 +120,11 @@ impl Scripted {
     }
 
     /// On a unix socket, speaking API 1.45.
-    pub(super) fn unix(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> (Self, Engine) {
+    pub(crate) fn unix(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> (Self, Engine) {
         Self::unix_speaking("1.45", script)
     }
 
-    pub(super) fn unix_speaking(
+    pub(crate) fn unix_speaking(
         api: &'static str,
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> (Self, Engine) {
@@ -147,7 +147,7 @@ impl Scripted {
     }
 
     /// Behind mutual TLS; returns its port.
-    pub(super) async fn tls(
+    pub(crate) async fn tls(
         config: ServerConfig,
         script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> (Self, u16) {
@@ -175,12 +175,12 @@ impl Scripted {
     }
 
     /// All requests but pings.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().expect("lock").clone()
     }
 
     /// Method and path of all requests but pings.
-    pub(super) fn operations(&self) -> Vec<String> {
+    pub(crate) fn operations(&self) -> Vec<String> {
         self.seen().iter().map(Seen::operation).collect()
     }
 }
@@ -249,18 +249,18 @@ async fn answer(
 }
 
 /// A certificate authority, and what it issued.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A leaf certificate and its key, PEM.
-pub(super) struct Leaf {
-    pub(super) certificate: String,
-    pub(super) key: String,
+pub(crate) struct Leaf {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
@@ -273,19 +273,19 @@ impl Authority {
         }
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    pub(super) fn server(&self, names: &[&str]) -> Leaf {
+    pub(crate) fn server(&self, names: &[&str]) -> Leaf {
         self.server_until(names, rcgen::date_time_ymd(2099, 1, 1))
     }
 
-    pub(super) fn server_until(&self, names: &[&str], not_after: time::OffsetDateTime) -> Leaf {
+    pub(crate) fn server_until(&self, names: &[&str], not_after: time::OffsetDateTime) -> Leaf {
         self.leaf(names, ExtendedKeyUsagePurpose::ServerAuth, not_after)
     }
 
-    pub(super) fn client(&self) -> Leaf {
+    pub(crate) fn client(&self) -> Leaf {
         let not_after = rcgen::date_time_ymd(2099, 1, 1);
         self.leaf(&["phoenix"], ExtendedKeyUsagePurpose::ClientAuth, not_after)
     }
@@ -309,7 +309,7 @@ impl Authority {
     }
 
     /// A server that presents `leaf` and takes clients of this authority.
-    pub(super) fn server_config(&self, leaf: &Leaf) -> ServerConfig {
+    pub(crate) fn server_config(&self, leaf: &Leaf) -> ServerConfig {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("root");
@@ -329,7 +329,7 @@ impl Authority {
     }
 
     /// A client of `leaf` that trusts this authority.
-    pub(super) fn identity(&self, leaf: &Leaf) -> TlsIdentity {
+    pub(crate) fn identity(&self, leaf: &Leaf) -> TlsIdentity {
         TlsIdentity {
             ca_pem: self.pem().into_bytes(),
             cert_chain_pem: leaf.certificate.clone().into_bytes(),

@@ -12,6 +12,7 @@ use super::*;
 use crate::ground::{Deadline, SecretBytes};
 
 mod objects;
+mod several;
 
 fn reason(error: EngineError) -> Unreached {
     match error {
@@ -62,7 +63,14 @@ async fn an_observer_is_told_of_every_request_without_its_content() {
     });
     let secret = SecretBytes::from("s3cr3t".to_owned());
     engine
-        .create_object(ObjectKind::Secret, "s", &BTreeMap::new(), &secret, soon())
+        .create_object(
+            ObjectKind::Secret,
+            "s",
+            &BTreeMap::new(),
+            &secret,
+            None,
+            soon(),
+        )
         .await
         .expect("created");
     assert_eq!(
@@ -334,7 +342,6 @@ async fn no_secret_key_or_token_is_logged_at_any_level() {
     let script = |seen: &Seen| match seen.operation().as_str() {
         "GET /swarm" => ok(&json!({"ID": "c", "JoinTokens": {"Worker": TOKEN, "Manager": TOKEN}})),
         "GET /info" => ok(&json!({"Swarm": {"LocalNodeState": "active", "NodeID": "w"}})),
-        "POST /networks/create" => Reply::With(201, json!({"Id": "n", "Warning": ""}).to_string()),
         "POST /secrets/create" if seen.nth == 0 => refused(500, "swarm does not have a leader"),
         _ => ok(&json!({"ID": "x"})),
     };
@@ -357,7 +364,7 @@ async fn no_secret_key_or_token_is_logged_at_any_level() {
     let secret = SecretBytes::from(SECRET.to_owned());
     for kind in [ObjectKind::Secret, ObjectKind::Config] {
         engine
-            .create_object(kind, "s", &none, &secret, soon())
+            .create_object(kind, "s", &none, &secret, None, soon())
             .await
             .expect("created");
     }
@@ -379,14 +386,14 @@ async fn no_secret_key_or_token_is_logged_at_any_level() {
         .create_service(&json!({"Name": "web"}), Some(&auth), soon())
         .await
         .expect("created");
-    let spec = NetworkSpec::overlay("marker-network");
-    engine.create_network(&spec, soon()).await.expect("network");
+    let removed = engine.remove_volume("marker-volume", soon()).await;
+    assert!(removed.expect("removed"));
     let shown = format!("{engine:?} {identity:?} {token:?} {auth:?}");
 
     let logged = lines.0.lock().expect("lock").clone();
     let logged = String::from_utf8_lossy(&logged) + shown.as_str();
     // What bollard sends is logged: the capture works, and this is why secrets go another way.
-    assert!(logged.contains("marker-network"), "the capture is deaf");
+    assert!(logged.contains("marker-volume"), "the capture is deaf");
     let header = seen
         .seen()
         .iter()

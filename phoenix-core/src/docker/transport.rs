@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::error::Fault;
+use super::error::{Fault, Unreached};
 use crate::ground::{Deadline, SecretBytes};
 
 const IDLE: Duration = Duration::from_secs(20);
@@ -283,18 +283,36 @@ impl Transport {
         &self.authority
     }
 
-    /// Sends `request` and waits for the answer's head.
+    /// Sends `request` and waits for the answer's head. `connect`: how long connecting may take.
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
         deadline: Deadline,
+        connect: Option<Duration>,
     ) -> Result<Response<Incoming>, Fault> {
         let client = match *request.method() {
             Method::GET | Method::HEAD => &self.reads,
             _ => &self.writes,
         };
         let connection = capture_connection(&mut request);
-        let answer = deadline.run(client.request(request)).await;
+        let unconnected = async {
+            let Some(limit) = connect else {
+                return std::future::pending().await;
+            };
+            tokio::time::sleep(limit).await;
+            if connection.connection_metadata().is_some() {
+                std::future::pending::<()>().await;
+            }
+            limit
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = deadline.run(client.request(request)) => answer,
+            // Without a connection nothing was sent.
+            limit = unconnected => {
+                return Err(Fault::NotDelivered(Unreached::TimedOut(limit), None));
+            }
+        };
         let connected = connection.connection_metadata().is_some();
         match answer {
             Ok(Ok(response)) => Ok(response),

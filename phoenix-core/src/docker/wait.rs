@@ -31,6 +31,11 @@ pub struct ServiceTarget {
     /// A service label that the wanted spec carries. A service without it has another spec: a
     /// rollback takes labels back too.
     pub label: Option<(String, String)>,
+    /// Whether its previous spec is being restored on purpose: a rollback is no failure then.
+    pub restoring: bool,
+    /// How long its tasks must run where the engine has not watched them itself; `None` for
+    /// [`WaitOptions::stable`].
+    pub stable: Option<Duration>,
 }
 
 impl ServiceTarget {
@@ -41,6 +46,8 @@ impl ServiceTarget {
             id: written.id.clone(),
             min_version: Some(written.min_version),
             label: None,
+            restoring: false,
+            stable: None,
         }
     }
 
@@ -51,6 +58,24 @@ impl ServiceTarget {
             id: id.into(),
             min_version: None,
             label: None,
+            restoring: false,
+            stable: None,
+        }
+    }
+
+    /// The same, whose tasks must run for `stable`.
+    #[must_use]
+    pub fn stable_for(mut self, stable: Duration) -> Self {
+        self.stable = Some(stable);
+        self
+    }
+
+    /// A service whose previous spec is being restored on purpose.
+    #[must_use]
+    pub fn restored(written: &ServiceWritten) -> Self {
+        Self {
+            restoring: true,
+            ..Self::written(written)
         }
     }
 
@@ -110,8 +135,14 @@ impl Default for WaitOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// All its tasks run (a job's: have completed), of the spec that was wanted.
+    /// All its tasks run, of the spec that was wanted.
     Converged {
+        /// How many.
+        tasks: u64,
+    },
+    /// All its tasks have ended well, and none is to follow: a job, or a service whose tasks are
+    /// not restarted.
+    Completed {
         /// How many.
         tasks: u64,
     },
@@ -170,7 +201,7 @@ impl Outcome {
     /// Whether the service is as wanted.
     #[must_use]
     pub fn is_converged(&self) -> bool {
-        matches!(self, Self::Converged { .. })
+        matches!(self, Self::Converged { .. } | Self::Completed { .. })
     }
 }
 
@@ -193,6 +224,8 @@ impl fmt::Display for Outcome {
         match self {
             Self::Converged { tasks: 1 } => f.write_str("converged, 1 task"),
             Self::Converged { tasks } => write!(f, "converged, {tasks} tasks"),
+            Self::Completed { tasks: 1 } => f.write_str("completed, 1 task"),
+            Self::Completed { tasks } => write!(f, "completed, {tasks} tasks"),
             Self::RolledBack { message, cause } => words(f, "rolled back", message, cause),
             Self::Paused { message, cause } => words(f, "update paused", message, cause),
             Self::RollbackPaused { message, cause } => words(f, "rollback paused", message, cause),
@@ -306,7 +339,7 @@ impl Watch {
         let verdict = judge(&self.target, service, &tasks, nodes, options);
         let kind = std::mem::discriminant(&verdict);
         // Another task may have failed between two looks at a running one.
-        let again = self.failed.len() > failed && matches!(verdict, Verdict::Converged { .. });
+        let again = self.failed.len() > failed && verdict.settled().is_some();
         let since = match self.since {
             Some((before, since)) if before == kind && !again => since,
             _ => {
@@ -361,17 +394,29 @@ impl Watch {
         options: &WaitOptions,
     ) -> Option<Outcome> {
         let needed = match verdict {
+            // Nothing is to follow that could change it.
+            Verdict::Completed { .. } => Duration::ZERO,
             Verdict::Converged { .. } => {
                 let watched = service
                     .and_then(|service| service.update_status.as_ref())
-                    .is_some_and(|status| status.state == UpdateState::Completed);
+                    .is_some_and(|status| {
+                        status.state == UpdateState::Completed
+                            || self.target.restoring
+                                && status.state == UpdateState::RollbackCompleted
+                    });
                 let fell = self.unsettled || !self.failed.is_empty();
                 match self.target.min_version {
                     None if fell => options.stable_after_failure,
                     None => Duration::ZERO,
                     Some(_) if watched => Duration::ZERO,
-                    Some(_) if self.failed.is_empty() => options.stable,
-                    Some(_) => options.stable_after_failure,
+                    Some(_) => {
+                        let stable = self.target.stable.unwrap_or(options.stable);
+                        if self.failed.is_empty() {
+                            stable
+                        } else {
+                            stable.max(options.stable_after_failure)
+                        }
+                    }
                 }
             }
             Verdict::Unschedulable { .. } => options.unschedulable,
@@ -450,11 +495,14 @@ fn newest<'a>(tasks: impl Iterator<Item = &'a Task>) -> Option<&'a Task> {
 /// ends it.
 fn outcome(verdict: Verdict, waited: Duration) -> Outcome {
     match verdict {
-        Verdict::Converged { .. } if !waited.is_zero() => Outcome::TimedOut {
-            waited,
-            detail: "all tasks run, but not for long enough yet".to_owned(),
-        },
+        Verdict::Converged { .. } | Verdict::Completed { .. } if !waited.is_zero() => {
+            Outcome::TimedOut {
+                waited,
+                detail: "all tasks run, but not for long enough yet".to_owned(),
+            }
+        }
         Verdict::Converged { tasks } => Outcome::Converged { tasks },
+        Verdict::Completed { tasks } => Outcome::Completed { tasks },
         Verdict::Progressing { detail, .. } => Outcome::TimedOut { waited, detail },
         Verdict::RollingBack { message } | Verdict::RolledBack { message } => Outcome::RolledBack {
             message,

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of Proxmox, Docker, certificates or sites.
 
+mod causes;
 mod deadline;
 pub mod document;
 mod files;
@@ -12,6 +13,7 @@ pub(crate) mod mortal;
 pub(crate) mod scripted;
 mod secret;
 
+pub use causes::causes;
 pub use deadline::{Deadline, Elapsed};
 pub use files::{create_private_directory, read_optional, write_atomic};
 pub(crate) use https::{Delivery, delivery, require_https};

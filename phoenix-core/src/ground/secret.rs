@@ -1,9 +1,12 @@
 //! Bytes that must not be seen, and the keyed fingerprints by which they are compared.
 
-use std::fmt;
+use std::path::Path;
+use std::{fmt, io};
 
 use aws_lc_rs::{constant_time, hmac};
 use zeroize::Zeroizing;
+
+use super::files::{read_optional, write_atomic};
 
 /// Bytes that never appear in `Debug`, logs or events, and are wiped when dropped.
 #[derive(Clone)]
@@ -95,6 +98,36 @@ impl FingerprintKey {
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
         (bytes.len() == Self::LEN).then(|| Self(SecretBytes::new(bytes)))
+    }
+
+    /// The key in the file `path`; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds something else.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        let Some(bytes) = read_optional(path)? else {
+            return Ok(None);
+        };
+        let key = Self::from_bytes(bytes).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is not a fingerprint key", path.display()),
+            )
+        })?;
+        Ok(Some(key))
+    }
+
+    /// The key in the file `path`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn ensure(path: &Path) -> io::Result<Self> {
+        if let Some(key) = Self::read(path)? {
+            return Ok(key);
+        }
+        let key = Self::generate()?;
+        write_atomic(path, key.as_secret().expose(), 0o600)?;
+        Ok(key)
     }
 
     /// The key's bytes, to store.

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
 /// A field that differs.
@@ -36,6 +37,9 @@ impl fmt::Display for FieldChange {
         }
     }
 }
+
+/// The hexadecimal digits of a spec's digest.
+const DIGEST: usize = 32;
 
 /// What stands in place of a value that may be secret.
 const HIDDEN: &str = "(hidden)";
@@ -89,6 +93,16 @@ fn change(path: String, from: Option<&Value>, to: Option<&Value>) -> FieldChange
         to: to.map(shown),
         path,
     }
+}
+
+/// A digest of what `spec` says, in its canonical form: two specs that differ in nothing have the
+/// same.
+#[must_use]
+pub fn spec_digest(spec: &Value) -> String {
+    let leaves = leaves(spec);
+    // A map of texts and scalars: it can be written.
+    let text = serde_json::to_vec(&leaves).unwrap_or_default();
+    hex::encode(digest(&SHA256, &text))[..DIGEST].to_owned()
 }
 
 /// Lets the declared service keep the running one's digest (and platforms) when its own could not

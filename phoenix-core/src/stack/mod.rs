@@ -67,7 +67,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use difference::{FieldChange, carry_digest, difference};
+pub use difference::{FieldChange, carry_digest, difference, spec_digest};
 pub use environment::{EnvFileError, read_variables};
 pub use image::{Image, ImageError, Platform, ResolvedImage};
 pub use load::ComposeFile;

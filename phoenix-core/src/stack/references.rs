@@ -188,6 +188,19 @@ impl ComposeFile {
         }
     }
 
+    /// The name outside the file of the config with `key` in it: the name of an external config,
+    /// `<stack>_<key>` otherwise.
+    #[must_use]
+    pub fn config_name(&self, key: &str) -> String {
+        let declared = self.configs.get(key);
+        let external = declared.is_some_and(|config| config.content.is_none());
+        match declared.and_then(|config| config.name.clone()) {
+            Some(name) => name,
+            None if external => key.to_owned(),
+            None => self.scoped(key),
+        }
+    }
+
     pub(super) fn labelled(&self, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut labels = labels.clone();
         labels.insert(super::STACK_LABEL.to_owned(), self.stack.clone());

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
 use super::bodies;
@@ -20,17 +19,14 @@ use super::model::{
 use super::references::is_predefined;
 use super::{IMAGE_LABEL, STACK_LABEL};
 
-/// The hexadecimal digits of a config's content that its name carries.
-const HASH: usize = 12;
-
 /// What was looked up for rendering. What is missing here is rendered by its name.
 #[derive(Debug, Clone, Default)]
 pub struct RenderContext {
     /// Secrets by logical name: an external one's name outside the file, `<stack>_<key>` for one
     /// from a file.
     pub secrets: BTreeMap<String, ResolvedObject>,
-    /// Configs by name: an external one's name outside the file; one that the stack makes by the
-    /// name in its [`ConfigToCreate`].
+    /// Configs by logical name: an external one's name outside the file, `<stack>_<key>` for one
+    /// from a file.
     pub configs: BTreeMap<String, ResolvedObject>,
     /// Ids of networks by real name, predefined ones included. The engine names networks by id in
     /// the specs it returns: without an id here the service differs from the running one.
@@ -56,7 +52,7 @@ pub struct ResolvedObject {
 pub struct Rendered {
     /// Networks to create when missing, sorted by name.
     pub networks: Vec<NetworkBody>,
-    /// Configs to create when missing, in the order of the file.
+    /// Configs that the stack makes, in the order of the file.
     pub configs: Vec<ConfigToCreate>,
     /// Services to create or update, in the order of the file.
     pub services: Vec<ServiceBody>,
@@ -80,9 +76,8 @@ pub struct NetworkBody {
 pub struct ConfigToCreate {
     /// Its key in the file.
     pub key: String,
-    /// Its name without the hash of its content: versions of one config share it.
-    pub logical_name: String,
-    /// Its real name: the logical one, a hyphen, and twelve digits of the content's SHA-256.
+    /// Its name as the docker CLI gives it: versions of one config share it as their logical name,
+    /// and the first one has it.
     pub name: String,
     /// Its content.
     pub content: Vec<u8>,
@@ -128,15 +123,14 @@ impl ComposeFile {
     /// Renders the file.
     #[must_use]
     pub fn render(&self, context: &RenderContext) -> Rendered {
-        let configs = self.configs_to_create();
         Rendered {
             networks: self.network_bodies(),
+            configs: self.configs_to_create(),
             services: self
                 .services
                 .iter()
-                .map(|(key, service)| self.service_body(key, service, &configs, context))
+                .map(|(key, service)| self.service_body(key, service, context))
                 .collect(),
-            configs,
         }
     }
 
@@ -175,12 +169,9 @@ impl ComposeFile {
             .iter()
             .filter_map(|(key, config)| {
                 let content = config.content.as_ref()?;
-                let logical_name = config.name.clone().unwrap_or_else(|| self.scoped(key));
-                let hash = hex::encode(digest(&SHA256, content));
                 Some(ConfigToCreate {
                     key: key.clone(),
-                    name: format!("{logical_name}-{}", &hash[..HASH]),
-                    logical_name,
+                    name: self.config_name(key),
                     content: content.clone(),
                     template_driver: config.template_driver.clone(),
                     labels: self.labelled(&config.labels),
@@ -189,13 +180,7 @@ impl ComposeFile {
             .collect()
     }
 
-    fn service_body(
-        &self,
-        key: &str,
-        service: &Service,
-        configs: &[ConfigToCreate],
-        context: &RenderContext,
-    ) -> ServiceBody {
+    fn service_body(&self, key: &str, service: &Service, context: &RenderContext) -> ServiceBody {
         let name = self.scoped(key);
         let mut labels = service.deploy.labels.clone();
         for added in ["*", key] {
@@ -223,7 +208,7 @@ impl ComposeFile {
             let (mut config, mut file, mut registry) = (Some(String::new()), "", "");
             match spec {
                 CredentialSpec::Config(source) => {
-                    let object = self.resolved_config(source, configs, context);
+                    let object = self.resolved_config(source, context);
                     config.clone_from(&object.id);
                     runtime = Some(object);
                 }
@@ -238,7 +223,7 @@ impl ComposeFile {
         let configs = references(
             &service.configs,
             "Config",
-            |source| self.resolved_config(source, configs, context),
+            |source| self.resolved_config(source, context),
             |name| unresolved.push(Unresolved::Config(name)),
         );
         let mut configs = configs;
@@ -304,21 +289,8 @@ impl ComposeFile {
         lookup(&context.secrets, self.secret_name(source))
     }
 
-    fn resolved_config(
-        &self,
-        source: &str,
-        made: &[ConfigToCreate],
-        context: &RenderContext,
-    ) -> ResolvedObject {
-        let name = match made.iter().find(|config| config.key == source) {
-            Some(config) => config.name.clone(),
-            None => self
-                .configs
-                .get(source)
-                .and_then(|config| config.name.clone())
-                .unwrap_or_else(|| source.to_owned()),
-        };
-        lookup(&context.configs, name)
+    fn resolved_config(&self, source: &str, context: &RenderContext) -> ResolvedObject {
+        lookup(&context.configs, self.config_name(source))
     }
 
     fn mounts(&self, mounts: &[Mount]) -> Vec<Value> {

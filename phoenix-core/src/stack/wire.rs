@@ -2,8 +2,6 @@
 //!
 //! Invariant: no content of a secret is in it.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -12,7 +10,7 @@ use serde_json::{Value, json};
 use super::bodies;
 use super::load::ComposeFile;
 use super::model::ObjectSource;
-use super::render::{RenderContext, ResolvedObject};
+use super::render::RenderContext;
 
 /// The bodies of the requests that make a stack, without what only an engine or a registry knows:
 /// ids of secrets and configs, and digests of images.
@@ -36,22 +34,7 @@ impl ComposeFile {
     /// Renders the stack under the names that `docker stack deploy` gives, asking nobody.
     #[must_use]
     pub fn wire(&self) -> Wire {
-        let mut context = RenderContext::default();
-        let rendered = self.render(&context);
-        // A config that the engine does not have yet has no version in its name.
-        let plain: BTreeMap<String, ResolvedObject> = rendered
-            .configs
-            .iter()
-            .map(|config| {
-                let object = ResolvedObject {
-                    name: config.logical_name.clone(),
-                    id: None,
-                };
-                (config.name.clone(), object)
-            })
-            .collect();
-        context.configs = plain;
-        let services = self.render(&context).services;
+        let rendered = self.render(&RenderContext::default());
         Wire {
             stack: self.stack().to_owned(),
             networks: rendered
@@ -65,7 +48,7 @@ impl ComposeFile {
                 .iter()
                 .map(|config| {
                     let mut body = bodies::object(
-                        &config.logical_name,
+                        &config.name,
                         &config.labels,
                         config.template_driver.as_deref(),
                     );
@@ -73,7 +56,11 @@ impl ComposeFile {
                     Value::Object(body)
                 })
                 .collect(),
-            services: services.into_iter().map(|service| service.json).collect(),
+            services: rendered
+                .services
+                .into_iter()
+                .map(|service| service.json)
+                .collect(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -101,6 +102,8 @@ pub(super) struct Context {
     pub(super) warnings: Vec<String>,
     /// Held while a daemon is restarted, so that a swarm loses one node at a time.
     pub(super) restarts: tokio::sync::Mutex<()>,
+    /// Whether specs that were rolled back are written once more in this run.
+    retry_rolled_back: AtomicBool,
     /// Stored bundles that are issued anew in this run although they are not due.
     forced: Mutex<BTreeSet<PathBuf>>,
     guests: BTreeMap<String, Arc<AgentGuest>>,
@@ -171,6 +174,7 @@ impl Context {
             issuer_secrets,
             warnings,
             restarts: tokio::sync::Mutex::new(()),
+            retry_rolled_back: AtomicBool::new(false),
             forced: Mutex::default(),
             guests,
             agents,
@@ -180,6 +184,15 @@ impl Context {
             authorities: Mutex::default(),
             site,
         })
+    }
+
+    /// Whether specs that were rolled back are written once more.
+    pub(super) fn retry_rolled_back(&self) -> bool {
+        self.retry_rolled_back.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_retry_rolled_back(&self, retry: bool) {
+        self.retry_rolled_back.store(retry, Ordering::SeqCst);
     }
 
     /// Has the bundle stored at `path` issued anew once, due or not.
@@ -309,8 +322,8 @@ impl Context {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The engine of a manager that answers and takes part in the swarm; the first one declared
-    /// where several do.
+    /// The engine of a manager that answers and takes part in the swarm, the first one declared
+    /// where several do; should it stop answering, the others stand in for it.
     pub(super) async fn manager(&self) -> Result<(String, Engine), Failure> {
         let mut last = None;
         for name in needs::managers(&self.site) {
@@ -318,6 +331,11 @@ impl Context {
             match engine.info(self.look()).await {
                 Ok(info) => match &info.swarm {
                     SwarmState::Active(active) if active.can_manage() => {
+                        let others = needs::managers(&self.site)
+                            .filter(|other| *other != name)
+                            .filter_map(|other| self.engine(other).ok());
+                        let engines = std::iter::once(engine.clone()).chain(others);
+                        let engine = Engine::any_of(engines).unwrap_or(engine);
                         return Ok((name.to_owned(), engine));
                     }
                     state => last = Some(explain::unusable_manager(name, state)),

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+pub(crate) use crate::ground::causes as chain;
+
 /// A failed step: what went wrong, where, and, for a program in a guest, how it ended.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
@@ -100,22 +102,6 @@ impl Failure {
         self.message = format!("{context}: {}", self.message);
         self
     }
-}
-
-/// The messages of `error` and its sources, joined by `: `; a source that its parent's message
-/// already ends with is not said twice.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl std::fmt::Display for Failure {

@@ -18,7 +18,8 @@ use super::{
     CertificateStatus, Cycle, Event, EventSink, FORMAT_VERSION, Failure, FailureClass, Graph, Plan,
     PlannedStep, Report, RunOutcome, Status, StepOutcome, status, verify,
 };
-use crate::ground::Deadline;
+use crate::docker::Engine;
+use crate::ground::{Deadline, FingerprintKey};
 use crate::guest::{Guest, Output, Program};
 use crate::site::Site;
 
@@ -28,6 +29,8 @@ use crate::site::Site;
 pub struct SyncOptions {
     /// Whether Portainer's stack and data are removed first.
     pub reset_portainer: bool,
+    /// Whether what was rolled back before is written once more.
+    pub retry_rolled_back: bool,
 }
 
 impl SyncOptions {
@@ -35,6 +38,13 @@ impl SyncOptions {
     #[must_use]
     pub fn reset_portainer(mut self, reset: bool) -> Self {
         self.reset_portainer = reset;
+        self
+    }
+
+    /// The same options, with or without another try of what was rolled back.
+    #[must_use]
+    pub fn retry_rolled_back(mut self, retry: bool) -> Self {
+        self.retry_rolled_back = retry;
         self
     }
 }
@@ -301,6 +311,44 @@ impl Session {
         self.context.guest(name)
     }
 
+    /// The engines of the declared managers, as far as there is a way to them.
+    ///
+    /// # Errors
+    /// When there is a way to none.
+    pub fn managers(&self) -> Result<Vec<Engine>, Failure> {
+        let mut engines = Vec::new();
+        let mut failed = None;
+        for name in needs::managers(&self.context.site) {
+            match self.context.engine(name) {
+                Ok(engine) => engines.push(engine),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        match failed {
+            Some(failure) if engines.is_empty() => Err(failure),
+            _ => Ok(engines),
+        }
+    }
+
+    /// The engines of the declared nodes of the swarm by the names of their guests, or why there is
+    /// no way to one.
+    #[must_use]
+    pub fn node_engines(&self) -> Vec<(String, Result<Engine, Failure>)> {
+        let guests = self.context.site.guests.iter();
+        guests
+            .filter(|(_, guest)| guest.role.is_some())
+            .map(|(name, _)| (name.clone(), self.context.engine(name)))
+            .collect()
+    }
+
+    /// The key under which the site fingerprints its secrets; `None` before its first sync.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn fingerprint_key(&self) -> std::io::Result<Option<FingerprintKey>> {
+        self.context.state.fingerprint_key()
+    }
+
     fn started(&self, recorder: &Recorder, dry_run: bool) {
         recorder.emit(Event::Started {
             format: FORMAT_VERSION,
@@ -311,6 +359,8 @@ impl Session {
     }
 
     fn prepare(&self, options: &SyncOptions) -> (Graph, Steps) {
+        self.context
+            .set_retry_rolled_back(options.retry_rolled_back);
         // `open` has refused cycles, and no option adds one.
         let graph = self.graph(options).unwrap_or_else(|_| Graph::empty());
         let steps = graph

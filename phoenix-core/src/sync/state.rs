@@ -131,25 +131,11 @@ impl State {
     }
 
     pub(super) fn fingerprint_key(&self) -> io::Result<Option<FingerprintKey>> {
-        let path = self.fingerprint_path();
-        let Some(bytes) = read_optional(&path)? else {
-            return Ok(None);
-        };
-        FingerprintKey::from_bytes(bytes).map(Some).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{} is not a fingerprint key", path.display()),
-            )
-        })
+        FingerprintKey::read(&self.fingerprint_path())
     }
 
     pub(super) fn ensure_fingerprint_key(&self) -> io::Result<FingerprintKey> {
-        if let Some(key) = self.fingerprint_key()? {
-            return Ok(key);
-        }
-        let key = FingerprintKey::generate()?;
-        write_atomic(&self.fingerprint_path(), key.as_secret().expose(), 0o600)?;
-        Ok(key)
+        FingerprintKey::ensure(&self.fingerprint_path())
     }
 
     fn fingerprint_path(&self) -> PathBuf {

@@ -1,78 +1,165 @@
-//! `phoenix stack`: stacks of services, apart from any site.
+//! `phoenix stack`: stacks on a swarm, with a site or without one.
 
-mod render;
+mod deploy;
+mod look;
+mod place;
+mod rendered;
+mod rm;
+mod source;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use phoenix_core::stack::{Compat, ComposeFile, Dialect, LoadOptions, read_variables};
+use phoenix_core::deploy::{DeployError, DeployEvent, Deployed, OutcomeKind, ServiceOutcome};
+use phoenix_core::docker::EngineError;
+use serde::Serialize;
 
 use super::Result;
-use crate::arguments::{CompatName, DialectName, Global, Stack, StackSource};
-use crate::error::{self, CommandError};
+use crate::arguments::{Global, Stack};
+use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::printer::Printer;
-use crate::render::Severity;
+use crate::render;
 
-/// Carries out what `command` asks for.
-pub(super) fn stack(_global: &Global, printer: &Printer, command: &Stack) -> Result {
+pub(super) fn stack(global: &Global, printer: &Arc<Printer>, command: &Stack) -> Result {
     match command {
-        Stack::Render(arguments) => render::render(printer, arguments),
+        Stack::Render(arguments) => rendered::render(printer, arguments),
+        Stack::Deploy(arguments) => deploy::deploy(global, printer, arguments),
+        Stack::Diff(arguments) => deploy::diff(global, printer, arguments),
+        Stack::Rollback(arguments) => deploy::rollback(global, printer, arguments),
+        Stack::Rm(arguments) => rm::rm(global, printer, arguments),
+        Stack::Ls(arguments) => look::ls(global, printer, arguments),
+        Stack::Services(arguments) => look::services(global, printer, arguments),
+        Stack::Ps(arguments) => look::ps(global, printer, arguments),
+        Stack::Logs(arguments) => look::logs(global, printer, arguments),
     }
 }
 
-/// The stack that `source` declares; its warnings are told.
-fn load(source: &StackSource, printer: &Printer) -> std::result::Result<ComposeFile, CommandError> {
-    let dialect = match source.dialect {
-        DialectName::Swarm => Dialect::Swarm,
-        DialectName::Compose => Dialect::Compose,
-    };
-    let compat = match source.compat {
-        CompatName::Phoenix => Compat::Phoenix,
-        CompatName::Docker => Compat::Docker,
-    };
-    if dialect == Dialect::Compose && compat == Compat::Docker {
-        let message = "--compat docker is about `docker stack deploy`, which reads --dialect swarm";
-        return Err(CommandError::new(Exit::Usage, message));
+/// Why a command about a stack was not carried out.
+fn failed(error: &DeployError) -> CommandError {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut exit = Exit::Failed;
+    while let Some(cause) = source {
+        if cause
+            .downcast_ref::<EngineError>()
+            .is_some_and(EngineError::is_unreachable)
+        {
+            exit = Exit::Unreachable;
+        }
+        source = cause.source();
     }
-    if dialect == Dialect::Swarm && !source.profile.is_empty() {
-        let message = "only files of --dialect compose have profiles";
-        return Err(CommandError::new(Exit::Usage, message));
+    if matches!(error, DeployError::Tasks { .. }) {
+        exit = Exit::Unreachable;
     }
-    let options = LoadOptions::default()
-        .with_dialect(dialect)
-        .with_compat(compat)
-        .with_variables(variables(source, dialect)?)
-        .with_profiles(source.profile.clone());
-    let file =
-        ComposeFile::load_files(&source.files, &source.name, &options).map_err(|problems| {
-            CommandError::of_problems(problems.0).because("the stack's files cannot be used")
-        })?;
-    if !file.warnings().is_empty() {
-        let layout = printer.err_layout();
-        printer.err(&error::problems(layout, Severity::Warning, file.warnings()));
+    let told = CommandError::from_error(exit, error);
+    match error {
+        DeployError::Credentials { .. } => told.hint(
+            "log in with a docker CLI whose configuration names no credential program: `auths` then holds them",
+        ),
+        DeployError::Missing { .. } => {
+            told.hint("create it, or declare it in the compose file without `external`")
+        }
+        _ => told,
     }
-    Ok(file)
 }
 
-/// The variables of the files that were named, and of the environment of this process.
-fn variables(
-    source: &StackSource,
-    dialect: Dialect,
-) -> std::result::Result<BTreeMap<String, String>, CommandError> {
-    // What is no text cannot stand in a file either.
-    let own: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let mut variables = BTreeMap::new();
-    for path in &source.env_file {
-        let cannot = |error: &dyn std::error::Error| {
-            let what = format!("{}: {}", path.display(), error::causes(error));
-            CommandError::new(Exit::Usage, what)
+/// Tells what goes on, as it comes.
+fn tell(printer: &Printer, event: &DeployEvent) {
+    if printer.json() {
+        printer.json_line(event);
+        return;
+    }
+    match event {
+        DeployEvent::Standing { .. } | DeployEvent::Waiting { .. } => {
+            printer.err(&render::stack_event(printer.err_layout(), event));
+        }
+        _ => printer.out(&render::stack_event(printer.layout(), event)),
+    }
+}
+
+#[derive(Serialize)]
+struct Finished<'a, T: Serialize> {
+    event: &'static str,
+    format: u32,
+    exit_code: u8,
+    #[serde(flatten)]
+    done: &'a T,
+}
+
+/// Tells how it ended.
+fn finish(printer: &Printer, done: &Deployed) -> Exit {
+    let exit = exit_of(&done.outcomes);
+    if printer.json() {
+        printer.json_line(&Finished {
+            event: "finished",
+            format: phoenix_core::sync::FORMAT_VERSION,
+            exit_code: exit.code(),
+            done,
+        });
+    } else {
+        for warning in &done.warnings {
+            printer.err(&render::warning(printer.err_layout(), warning));
+        }
+        printer.out(&render::deployed(printer.layout(), done));
+    }
+    exit
+}
+
+/// The exit code of services that ended so: that of the failure that all share, or 1.
+fn exit_of(outcomes: &[ServiceOutcome]) -> Exit {
+    let mut exit = Exit::Success;
+    for outcome in outcomes {
+        let own = match outcome.kind {
+            OutcomeKind::Converged | OutcomeKind::Completed => continue,
+            // Follows from another.
+            OutcomeKind::Blocked => continue,
+            OutcomeKind::Paused => Exit::Paused,
+            OutcomeKind::Unschedulable => Exit::Unschedulable,
+            OutcomeKind::CrashLoop => Exit::CrashLoop,
+            OutcomeKind::ImageMissing => Exit::ImageMissing,
+            OutcomeKind::JobFailed => Exit::JobFailed,
+            OutcomeKind::TimedOut => Exit::Unreachable,
+            _ => Exit::Failed,
         };
-        let content = std::fs::read(path).map_err(|error| cannot(&error))?;
-        let read = read_variables(&content, dialect, &own).map_err(|error| cannot(&error))?;
-        variables.extend(read);
+        if exit == Exit::Success {
+            exit = own;
+        } else if exit != own {
+            return Exit::Failed;
+        }
     }
-    variables.extend(own);
-    Ok(variables)
+    exit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes(kinds: &[&str]) -> Vec<ServiceOutcome> {
+        let one = |kind: &&str| {
+            serde_json::from_value(serde_json::json!({
+                "service": "shop_web", "outcome": kind, "text": "",
+            }))
+            .expect("an outcome")
+        };
+        kinds.iter().map(one).collect()
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_failure_that_all_share() {
+        let cases: [(&[&str], u8); 11] = [
+            (&[], 0),
+            (&["converged", "completed"], 0),
+            (&["rolled-back"], 1),
+            (&["paused", "converged"], 11),
+            (&["unschedulable", "unschedulable"], 12),
+            (&["crash-loop", "blocked"], 13),
+            (&["image-missing"], 14),
+            (&["job-failed"], 15),
+            (&["timed-out"], 4),
+            (&["refused"], 1),
+            (&["crash-loop", "image-missing"], 1),
+        ];
+        for (kinds, code) in cases {
+            assert_eq!(exit_of(&outcomes(kinds)).code(), code, "{kinds:?}");
+        }
+    }
 }

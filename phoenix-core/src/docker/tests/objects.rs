@@ -156,7 +156,7 @@ async fn a_secret_is_checked_before_it_is_sent_and_found_again_after_a_conflict(
     let content = SecretBytes::new(b"\0\xff?>~".to_vec());
     let create = async |name: &str, content: &SecretBytes| {
         engine
-            .create_object(ObjectKind::Secret, name, &mine, content, soon())
+            .create_object(ObjectKind::Secret, name, &mine, content, None, soon())
             .await
     };
     let long = "a".repeat(65);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::secret::{LOGICAL_LABEL, SITE_LABEL, SecretVersion};
+use crate::deploy;
 use crate::docker::{Engine, ObjectError, ObjectKind, ServiceObserved};
 use crate::sync::context::Context;
 use crate::sync::step::{Observation, Progress, Step, View};
@@ -52,7 +53,7 @@ impl RetiredStep {
             .services(&[], self.cx.look())
             .await
             .map_err(explain::at(manager))?;
-        let referred: BTreeSet<&str> = services.iter().flat_map(referred).collect();
+        let referred: BTreeSet<&str> = services.iter().flat_map(ServiceObserved::objects).collect();
         let mut retired = Vec::new();
         for kind in [ObjectKind::Secret, ObjectKind::Config] {
             let objects = engine
@@ -61,7 +62,8 @@ impl RetiredStep {
                 .map_err(explain::at(manager))?;
             for object in objects {
                 let old = match kind {
-                    ObjectKind::Config => true,
+                    // The deployment of its stack keeps and removes those it has versioned.
+                    ObjectKind::Config => !object.labels.contains_key(deploy::LOGICAL_LABEL),
                     _ => {
                         !current.contains(&object.name)
                             && object
@@ -117,18 +119,4 @@ impl Step for RetiredStep {
     fn unobserved(&self) -> Vec<Change> {
         Vec::new()
     }
-}
-
-/// The identifiers of the secrets and configs that a service refers to.
-fn referred(service: &ServiceObserved) -> impl Iterator<Item = &str> {
-    let container = service.spec.pointer("/TaskTemplate/ContainerSpec");
-    let ids = |list: &'static str, id: &'static str| {
-        container
-            .and_then(|container| container.get(list))
-            .and_then(serde_json::Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(move |reference| reference.get(id)?.as_str())
-    };
-    ids("Secrets", "SecretID").chain(ids("Configs", "ConfigID"))
 }

@@ -164,6 +164,7 @@ impl Step for SecretStep {
                 &version.name,
                 &self.labels(),
                 &version.content,
+                None,
                 self.cx.act(),
             )
             .await

@@ -1,65 +1,28 @@
 //! A stack: its networks, configs and services, and that the services have converged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 
 use super::secret::{SITE_LABEL, SecretVersion, find};
-use crate::docker::{
-    Engine, ObjectKind, Outcome, ServiceObserved, ServiceProgress, ServiceTarget, Verdict,
-    WaitOptions,
+use crate::deploy::{
+    self, DeployEvent, DeployOptions, Deployment, MissingKind, OutcomeKind, StackPlan,
 };
-use crate::ground::{Deadline, SecretBytes};
-use crate::stack::{
-    ComposeFile, ConfigToCreate, Platform, RenderContext, Rendered, ResolvedImage, ResolvedObject,
-    STACK_LABEL, ServiceBody, carry_digest, difference,
-};
+use crate::docker::{Engine, ServiceTarget, Verdict};
+use crate::ground::Deadline;
+use crate::stack::{ComposeFile, ResolvedObject, STACK_LABEL};
 use crate::sync::context::Context;
-use crate::sync::failure::chain;
 use crate::sync::plan::counted;
 use crate::sync::step::{Observation, Progress, Step, View};
 use crate::sync::{Change, Failure, FailureClass, ResourceId, ServiceStatus, Verb, explain};
 
-/// How long asking a registry for one digest may take.
-const REGISTRY: Duration = Duration::from_secs(10);
 /// Why something is made that is not there.
 const MISSING: &str = "missing";
 
 pub(in crate::sync) struct StackStep {
     cx: Arc<Context>,
     name: String,
-}
-
-/// A stack as it must be beside as it is.
-struct Compared {
-    manager: String,
-    engine: Engine,
-    rendered: Rendered,
-    missing_networks: Vec<String>,
-    missing_configs: Vec<String>,
-    services: Vec<ComparedService>,
-    warnings: Vec<String>,
-}
-
-struct ComparedService {
-    body: ServiceBody,
-    running: Option<ServiceObserved>,
-    /// Why it has to be written; nothing when it has not.
-    why: Vec<String>,
-}
-
-impl ComparedService {
-    fn change(&self, why: Vec<String>) -> Change {
-        let verb = if self.running.is_some() {
-            Verb::Update
-        } else {
-            Verb::Create
-        };
-        Change::because(verb, format!("service {}", self.body.name), why)
-    }
 }
 
 impl StackStep {
@@ -97,313 +60,58 @@ impl StackStep {
         Ok(resolved)
     }
 
-    /// Digests as the registry gives them now. One that cannot be had is left out.
-    async fn images(&self, engine: &Engine) -> (BTreeMap<String, ResolvedImage>, Vec<String>) {
-        let images = self.compose().references().images;
-        let asked = join_all(images.iter().filter(|(image, _)| !image.has_digest()).map(
-            |(image, _)| async move {
-                let deadline = Deadline::after(REGISTRY);
-                let answer = engine.distribution(&image.familiar(), None, deadline).await;
-                (image, answer)
-            },
-        ))
-        .await;
-        let mut resolved = BTreeMap::new();
-        let mut warnings = Vec::new();
-        for (image, answer) in asked {
-            match answer {
-                Ok(found) => {
-                    let platforms = found
-                        .platforms
-                        .into_iter()
-                        .map(|platform| Platform {
-                            os: platform.os,
-                            architecture: platform.architecture,
-                        })
-                        .collect();
-                    let digest = found.digest;
-                    resolved.insert(image.familiar(), ResolvedImage { digest, platforms });
-                }
-                Err(error) => warnings.push(format!(
-                    "no registry told the digest of {}, so it is not pinned: {}",
-                    image.raw(),
-                    chain(&error)
-                )),
-            }
-        }
-        (resolved, warnings)
+    async fn options(&self, manager: &str, engine: &Engine) -> Result<DeployOptions, Failure> {
+        let site = &self.cx.site;
+        let mut options = DeployOptions::default();
+        options.secrets = self.secrets(manager, engine).await?;
+        options.service_labels = site.stacks[&self.name].service_labels.clone();
+        options.object_labels = BTreeMap::from([(SITE_LABEL.to_owned(), site.name.clone())]);
+        options.retry_rolled_back = self.cx.retry_rolled_back();
+        options.request = self.cx.act().allowed();
+        Ok(options)
     }
 
-    /// Labels of a config, with that of the site.
-    fn config_labels(&self, config: &ConfigToCreate) -> BTreeMap<String, String> {
-        let mut labels = config.labels.clone();
-        labels.insert(SITE_LABEL.to_owned(), self.cx.site.name.clone());
-        labels
-    }
-
-    async fn compare(&self) -> Result<Compared, Failure> {
-        let (manager, engine) = self.cx.manager().await?;
-        let (images, mut warnings) = self.images(&engine).await;
-        let mut context = RenderContext {
-            secrets: self.secrets(&manager, &engine).await?,
-            images,
-            service_labels: self.cx.site.stacks[&self.name].service_labels.clone(),
-            ..RenderContext::default()
-        };
-        let networks = engine
-            .networks(self.cx.look())
-            .await
-            .map_err(explain::at(&manager))?;
-        context.networks = networks
-            .into_iter()
-            .filter(|network| network.scope == "swarm")
-            .map(|network| (network.name, network.id))
-            .collect();
-        for network in &self.compose().references().predefined_networks {
-            let found = engine
-                .predefined_network(&network.name, self.cx.look())
-                .await
-                .map_err(explain::at(&manager))?;
-            if let Some(id) = found {
-                context.networks.insert(network.name.clone(), id);
-            }
-        }
-        // Names follow from the file alone; a second rendering has the identifiers too.
-        let named = self.compose().render(&context);
-        let external = self.compose().references().configs;
-        let configs = named
-            .configs
-            .iter()
-            .map(|config| (&config.name, true))
-            .chain(external.iter().map(|config| (&config.name, false)));
-        let mut missing_configs = Vec::new();
-        for (name, own) in configs {
-            let found = engine
-                .find_object(ObjectKind::Config, name, self.cx.look())
-                .await
-                .map_err(explain::at(&manager))?;
-            match found {
-                Some(found) => {
-                    let object = ResolvedObject {
-                        name: name.clone(),
-                        id: Some(found.id),
-                    };
-                    context.configs.insert(name.clone(), object);
-                }
-                None if own => missing_configs.push(name.clone()),
-                None => {
-                    return Err(Failure::message(
-                        FailureClass::Failed,
-                        format!("stack {}: there is no config {name}", self.name),
-                    )
-                    .hint("create it, or declare it with `file:` in the compose file"));
-                }
-            }
-        }
-        let missing_networks = named
-            .networks
-            .iter()
-            .filter(|network| !context.networks.contains_key(&network.name))
-            .map(|network| network.name.clone())
-            .collect();
-        let rendered = self.compose().render(&context);
-
-        let running = engine
-            .services(&[(STACK_LABEL, Some(&self.name))], self.cx.look())
-            .await
-            .map_err(explain::at(&manager))?;
-        let mut services = Vec::new();
-        for body in &rendered.services {
-            let mut body = body.clone();
-            let found = running.iter().find(|service| service.name() == body.name);
-            let why = match found {
-                None => vec![MISSING.to_owned()],
-                Some(found) => {
-                    carry_digest(&mut body.json, &found.spec);
-                    carry_force_update(&mut body.json, &found.spec);
-                    difference(&body.json, &found.spec)
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect()
-                }
-            };
-            services.push(ComparedService {
-                body,
-                running: found.cloned(),
-                why,
-            });
-        }
-        warnings.extend(
-            running
-                .iter()
-                .map(ServiceObserved::name)
-                .filter(|name| !rendered.services.iter().any(|body| body.name == *name))
-                .map(|name| format!("service {name} is not in the compose file; it is left alone")),
-        );
-        Ok(Compared {
-            manager,
-            engine,
-            rendered,
-            missing_networks,
-            missing_configs,
-            services,
-            warnings,
-        })
-    }
-
-    /// How the services that need no update stand: a change for each that has not converged, and
-    /// how many tasks run.
-    async fn health(&self, compared: &Compared) -> Result<(Vec<Change>, String), Failure> {
-        let settled: Vec<(&str, &ServiceObserved)> = compared
-            .services
-            .iter()
-            .filter(|service| service.why.is_empty())
-            .filter_map(|service| Some((service.body.name.as_str(), service.running.as_ref()?)))
-            .collect();
-        let targets: Vec<ServiceTarget> = settled
-            .iter()
-            .map(|(_, running)| ServiceTarget::in_place(&running.id))
-            .collect();
-        let verdicts = compared
-            .engine
-            .judge_services(&targets, self.cx.look())
-            .await
-            .map_err(explain::at(&compared.manager))?;
+    /// What would be done about the services, in the light of secrets that get new versions.
+    fn service_changes(&self, plan: &StackPlan, rotating: &[&String]) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut tasks = 0;
-        for ((name, _), verdict) in settled.iter().zip(&verdicts) {
-            match verdict {
-                Verdict::Converged { tasks: running } => tasks += running,
-                verdict => changes.push(Change::new(
-                    Verb::Await,
-                    format!("service {name}"),
-                    verdict.to_string(),
-                )),
-            }
-        }
-        let evidence = format!(
-            "{} converged, {} running",
-            counted(settled.len(), "service"),
-            counted(tasks, "task")
-        );
-        Ok((changes, evidence))
-    }
-
-    /// Writes what differs, in waves: a service comes after those it depends on have converged.
-    async fn write(&self, compared: &Compared, progress: &Progress) -> Result<(), Failure> {
-        let deadline = Deadline::after(self.cx.site.stacks[&self.name].timeout);
-        let mut open: Vec<&ComparedService> = compared.services.iter().collect();
-        let mut converged: BTreeSet<&str> = BTreeSet::new();
-        while !open.is_empty() {
-            let (wave, later): (Vec<_>, Vec<_>) = open.iter().copied().partition(|service| {
-                service
-                    .body
-                    .depends_on
-                    .iter()
-                    .all(|key| converged.contains(key.as_str()))
-            });
-            // Services that wait for each other are written together rather than never.
-            let (wave, later) = if wave.is_empty() {
-                (later, Vec::new())
-            } else {
-                (wave, later)
+        for service in &plan.services {
+            let Some(change) = service.change() else {
+                continue;
             };
-            let mut written = Vec::new();
-            for service in &wave {
-                let target = self.write_one(compared, service, progress).await?;
-                written.push((service.body.name.as_str(), target));
+            let mut change = Change::from(change);
+            if change.verb != Verb::Create {
+                let declared = &self.compose().services()[&service.key].secrets;
+                let refers = |secret: &str| {
+                    declared
+                        .iter()
+                        .any(|one| self.compose().secret_name(&one.source) == secret)
+                };
+                for secret in rotating.iter().filter(|secret| refers(secret)) {
+                    change.why.retain(|reason| !reason.contains(".Secrets["));
+                    change
+                        .why
+                        .push(format!("secret {secret} gets a new version"));
+                }
             }
-            self.wait(compared, &written, deadline, progress).await?;
-            converged.extend(wave.iter().map(|service| service.body.key.as_str()));
-            open = later;
+            changes.push(change);
         }
-        Ok(())
+        changes
     }
 
-    async fn write_one(
-        &self,
-        compared: &Compared,
-        service: &ComparedService,
-        progress: &Progress,
-    ) -> Result<ServiceTarget, Failure> {
-        let body = &service.body.json;
-        if let Some(unresolved) = service.body.unresolved.first() {
-            return Err(Failure::message(
-                FailureClass::Failed,
-                format!(
-                    "service {}: {unresolved:?} does not exist",
-                    service.body.name
-                ),
-            ));
-        }
-        let written = match &service.running {
-            None => {
-                compared
-                    .engine
-                    .create_service(body, None, self.cx.act())
-                    .await
-            }
-            Some(running) if service.why.is_empty() => {
-                return Ok(ServiceTarget::in_place(&running.id));
-            }
-            Some(running) => {
-                compared
-                    .engine
-                    .update_service(&running.id, running.version, body, None, self.cx.act())
-                    .await
-            }
-        };
-        let written = written.map_err(|error| {
-            explain::engine(&compared.manager, &error)
-                .context(format!("service {}", service.body.name))
-        })?;
-        progress.changed(service.change(service.why.clone()));
-        Ok(ServiceTarget::written(&written))
+    fn fail(&self, class: FailureClass, texts: &[String]) -> Failure {
+        Failure::message(class, format!("stack {}: {}", self.name, texts.join("; ")))
     }
+}
 
-    async fn wait(
-        &self,
-        compared: &Compared,
-        written: &[(&str, ServiceTarget)],
-        deadline: Deadline,
-        progress: &Progress,
-    ) -> Result<(), Failure> {
-        let targets: Vec<ServiceTarget> =
-            written.iter().map(|(_, target)| target.clone()).collect();
-        let mut say = |standing: ServiceProgress<'_>| {
-            progress.say(format!("service {} {}", standing.name, standing.verdict));
+impl From<deploy::Change> for Change {
+    fn from(change: deploy::Change) -> Self {
+        let verb = match change.verb {
+            deploy::Verb::Create => Verb::Create,
+            deploy::Verb::Update => Verb::Update,
+            deploy::Verb::Remove => Verb::Remove,
+            deploy::Verb::Await => Verb::Await,
         };
-        let outcomes = compared
-            .engine
-            .await_services(&targets, &WaitOptions::default(), deadline, &mut say)
-            .await
-            .map_err(explain::at(&compared.manager))?;
-        // In the order of the targets.
-        let failed: Vec<(&str, &Outcome)> = written
-            .iter()
-            .zip(&outcomes)
-            .map(|((name, _), (_, outcome))| (*name, outcome))
-            .filter(|(_, outcome)| !outcome.is_converged())
-            .collect();
-        if failed.is_empty() {
-            return Ok(());
-        }
-        let class = if failed
-            .iter()
-            .all(|(_, outcome)| matches!(outcome, Outcome::TimedOut { .. }))
-        {
-            FailureClass::Unreachable
-        } else {
-            FailureClass::Failed
-        };
-        let texts: Vec<String> = failed
-            .iter()
-            .map(|(name, outcome)| format!("service {name} {outcome}"))
-            .collect();
-        Err(Failure::message(
-            class,
-            format!("stack {}: {}", self.name, texts.join("; ")),
-        ))
+        Self::because(verb, change.what, change.why)
     }
 }
 
@@ -413,20 +121,26 @@ impl Step for StackStep {
         if view.pending(&ResourceId::PortainerReset).is_some() {
             return Ok(Observation::differs(self.unobserved()));
         }
-        let compared = self.compare().await?;
-        let mut changes: Vec<Change> = Vec::new();
-        for network in &compared.missing_networks {
-            changes.push(Change::new(
-                Verb::Create,
-                format!("network {network}"),
-                MISSING,
-            ));
+        let (manager, engine) = self.cx.manager().await?;
+        let options = self.options(&manager, &engine).await?;
+        let plan = Deployment::new(&engine, self.compose(), options)
+            .plan()
+            .await
+            .map_err(explain::at(&manager))?;
+        // Networks and secrets are other steps' business.
+        let mut missing = plan.missing.iter();
+        if let Some(config) = missing.find(|one| one.kind == MissingKind::Config) {
+            return Err(self
+                .fail(FailureClass::Failed, &[config.to_string()])
+                .hint("create it, or declare it with `file:` in the compose file"));
         }
-        for config in &compared.missing_configs {
-            changes.push(Change::new(
-                Verb::Create,
-                format!("config {config}"),
-                MISSING,
+        let rolled: Vec<String> = plan
+            .rolled_back()
+            .map(|(service, rolled)| format!("service {service}: {rolled}"))
+            .collect();
+        if !rolled.is_empty() {
+            return Err(self.fail(FailureClass::Failed, &rolled).hint(
+                "it is not tried again as it is: change the stack, or retry it with `phoenix sync all --retry-rolled-back`",
             ));
         }
         let rotating: Vec<&String> = self.cx.stack_needs[&self.name]
@@ -437,65 +151,62 @@ impl Step for StackStep {
                     .is_some()
             })
             .collect();
-        for service in &compared.services {
-            let mut why = service.why.clone();
-            if service.running.is_some() {
-                let refers = |secret: &str| {
-                    self.compose().services()[&service.body.key]
-                        .secrets
-                        .iter()
-                        .any(|reference| self.compose().secret_name(&reference.source) == secret)
-                };
-                for secret in rotating.iter().filter(|secret| refers(secret)) {
-                    why.retain(|reason| !reason.contains(".Secrets["));
-                    why.push(format!("secret {secret} gets a new version"));
-                }
-            }
-            if !why.is_empty() {
-                changes.push(service.change(why));
-            }
-        }
-        let (waiting, evidence) = self.health(&compared).await?;
-        changes.extend(waiting);
+        let settled: Vec<u64> = plan.services.iter().filter_map(|one| one.settled).collect();
+        let evidence = format!(
+            "{} converged, {} running",
+            counted(settled.len(), "service"),
+            counted(settled.iter().sum::<u64>(), "task")
+        );
+        let services = self.service_changes(&plan, &rotating);
+        let of_services = |change: &deploy::Change| {
+            change.verb != deploy::Verb::Remove && change.what.starts_with("service ")
+        };
+        let (mut before, after): (Vec<_>, Vec<_>) = plan
+            .changes()
+            .into_iter()
+            .filter(|change| !of_services(change))
+            .partition(|change| change.verb != deploy::Verb::Remove);
+        let mut changes: Vec<Change> = before.drain(..).map(Change::from).collect();
+        changes.extend(services);
+        changes.extend(after.into_iter().map(Change::from));
         Ok(Observation::of(changes, evidence)
             .usable()
-            .warn(compared.warnings))
+            .warn(plan.warnings))
     }
 
     async fn apply(&self, progress: &Progress) -> Result<(), Failure> {
-        let mut compared = self.compare().await?;
-        for network in &compared.rendered.networks {
-            if compared.missing_networks.contains(&network.name) {
-                compared
-                    .engine
-                    .create_network_from(&network.json, self.cx.act())
-                    .await
-                    .map_err(explain::at(&compared.manager))?;
-                let what = format!("network {}", network.name);
-                progress.changed(Change::new(Verb::Create, what, MISSING));
+        let (manager, engine) = self.cx.manager().await?;
+        let options = self.options(&manager, &engine).await?;
+        let deadline = Deadline::after(self.cx.site.stacks[&self.name].timeout);
+        let mut tell = |event: DeployEvent| match event {
+            DeployEvent::Changed(change) => progress.changed(change.into()),
+            DeployEvent::Standing { service, text } => {
+                progress.say(format!("service {service} {text}"));
             }
+            DeployEvent::Waiting { text } => progress.say(format!("waiting for {text}")),
+            DeployEvent::Ended(_) => {}
+        };
+        let done = Deployment::new(&engine, self.compose(), options)
+            .apply(deadline, &mut tell)
+            .await
+            .map_err(|error| {
+                explain::engine(&manager, &error).context(format!("stack {}", self.name))
+            })?;
+        let failed: Vec<_> = done.failures().collect();
+        if failed.is_empty() {
+            return Ok(());
         }
-        for config in &compared.rendered.configs {
-            if compared.missing_configs.contains(&config.name) {
-                compared
-                    .engine
-                    .create_object(
-                        ObjectKind::Config,
-                        &config.name,
-                        &self.config_labels(config),
-                        &SecretBytes::new(config.content.clone()),
-                        self.cx.act(),
-                    )
-                    .await
-                    .map_err(explain::at(&compared.manager))?;
-                let what = format!("config {}", config.name);
-                progress.changed(Change::new(Verb::Create, what, MISSING));
-            }
-        }
-        if !compared.missing_networks.is_empty() || !compared.missing_configs.is_empty() {
-            compared = self.compare().await?;
-        }
-        self.write(&compared, progress).await
+        // What only waits for another says nothing about the class.
+        let late = failed
+            .iter()
+            .all(|one| matches!(one.kind, OutcomeKind::TimedOut | OutcomeKind::Blocked));
+        let class = if late {
+            FailureClass::Unreachable
+        } else {
+            FailureClass::Failed
+        };
+        let texts: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        Err(self.fail(class, &texts))
     }
 
     fn seen_through(&self) -> Vec<ResourceId> {
@@ -511,18 +222,6 @@ impl Step for StackStep {
                 Change::new(Verb::Create, what, MISSING)
             })
             .collect()
-    }
-}
-
-/// Keeps the counter by which `docker service update --force` restarts tasks: sending another
-/// one would restart them too.
-fn carry_force_update(body: &mut serde_json::Value, running: &serde_json::Value) {
-    if let Some(count) = running.pointer("/TaskTemplate/ForceUpdate")
-        && let Some(task) = body
-            .get_mut("TaskTemplate")
-            .and_then(serde_json::Value::as_object_mut)
-    {
-        task.insert("ForceUpdate".to_owned(), count.clone());
     }
 }
 
@@ -569,7 +268,7 @@ pub(in crate::sync) async fn service_states(
                         Verdict::Converged { .. } => "converged".to_owned(),
                         verdict => verdict.to_string(),
                     };
-                    state.healthy = matches!(verdict, Verdict::Converged { .. });
+                    state.healthy = verdict.settled().is_some();
                 }
                 None => MISSING.clone_into(&mut state.state),
             }

@@ -1,6 +1,6 @@
 //! `phoenix stack render`: what would be sent.
 
-use super::load;
+use super::source::load;
 use crate::arguments::StackRender;
 use crate::command::Result;
 use crate::exit::Exit;
@@ -13,7 +13,7 @@ pub(super) fn render(printer: &Printer, arguments: &StackRender) -> Result {
     if printer.json() {
         printer.json_line(&wire);
     } else {
-        printer.out(&render::stack(printer.layout(), &wire));
+        printer.out(&render::bodies(printer.layout(), &wire));
     }
     Ok(Exit::Success)
 }

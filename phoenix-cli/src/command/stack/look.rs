@@ -1,0 +1,147 @@
+//! `phoenix stack ls`, `services`, `ps` and `logs`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phoenix_core::deploy::{self, DeployError};
+use phoenix_core::ground::Deadline;
+use phoenix_core::sync::FORMAT_VERSION;
+use serde::Serialize;
+
+use super::failed;
+use super::place::Swarm;
+use crate::arguments::{Global, StackLogs, StackLs, StackPs, StackServices};
+use crate::command::{Result, interrupted, until_interrupted};
+use crate::error::CommandError;
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::render;
+
+/// How long looking may take.
+const LOOK: Duration = Duration::from_secs(30);
+
+#[derive(Serialize)]
+struct Stacks<'a> {
+    format: u32,
+    stacks: &'a [deploy::StackSummary],
+}
+
+#[derive(Serialize)]
+struct Services<'a> {
+    format: u32,
+    stack: &'a str,
+    services: &'a [deploy::ServiceStanding],
+}
+
+#[derive(Serialize)]
+struct Tasks<'a> {
+    format: u32,
+    stack: &'a str,
+    tasks: &'a [deploy::TaskStanding],
+}
+
+fn ended<T>(
+    printer: &Arc<Printer>,
+    work: impl Future<Output = std::result::Result<T, DeployError>>,
+) -> std::result::Result<T, CommandError> {
+    until_interrupted(printer, work)?
+        .map_err(interrupted)?
+        .map_err(|error| failed(&error))
+}
+
+/// That there is nothing of this name.
+fn nothing(stack: &str) -> CommandError {
+    CommandError::new(
+        Exit::Failed,
+        format!("there is no stack {stack} with services"),
+    )
+    .hint("phoenix stack ls lists those that there are")
+}
+
+/// Lists the stacks.
+pub(super) fn ls(global: &Global, printer: &Arc<Printer>, arguments: &StackLs) -> Result {
+    let swarm = Swarm::of(global, printer, &arguments.swarm)?;
+    let stacks = ended(printer, deploy::list(&swarm.engine, Deadline::after(LOOK)))?;
+    if printer.json() {
+        printer.json_line(&Stacks {
+            format: FORMAT_VERSION,
+            stacks: &stacks,
+        });
+    } else {
+        printer.out(&render::stack_list(printer.layout(), &stacks));
+    }
+    Ok(Exit::Success)
+}
+
+/// Lists the services of a stack.
+pub(super) fn services(
+    global: &Global,
+    printer: &Arc<Printer>,
+    arguments: &StackServices,
+) -> Result {
+    let swarm = Swarm::of(global, printer, &arguments.swarm)?;
+    let work = deploy::services(&swarm.engine, &arguments.name, Deadline::after(LOOK));
+    let services = ended(printer, work)?;
+    if services.is_empty() {
+        return Err(nothing(&arguments.name));
+    }
+    if printer.json() {
+        printer.json_line(&Services {
+            format: FORMAT_VERSION,
+            stack: &arguments.name,
+            services: &services,
+        });
+    } else {
+        printer.out(&render::stack_services(printer.layout(), &services));
+    }
+    Ok(if services.iter().all(|service| service.settled) {
+        Exit::Success
+    } else {
+        Exit::Failed
+    })
+}
+
+/// Lists the tasks of a stack.
+pub(super) fn ps(global: &Global, printer: &Arc<Printer>, arguments: &StackPs) -> Result {
+    let swarm = Swarm::of(global, printer, &arguments.swarm)?;
+    let deadline = Deadline::after(LOOK);
+    let work = deploy::tasks(&swarm.engine, &arguments.name, arguments.all, deadline);
+    let tasks = ended(printer, work)?;
+    if tasks.is_empty() {
+        return Err(nothing(&arguments.name));
+    }
+    if printer.json() {
+        printer.json_line(&Tasks {
+            format: FORMAT_VERSION,
+            stack: &arguments.name,
+            tasks: &tasks,
+        });
+    } else {
+        printer.out(&render::stack_tasks(printer.layout(), &tasks));
+    }
+    Ok(Exit::Success)
+}
+
+/// Prints what tasks wrote.
+pub(super) fn logs(global: &Global, printer: &Arc<Printer>, arguments: &StackLogs) -> Result {
+    let swarm = Swarm::of(global, printer, &arguments.swarm)?;
+    let lines = ended(
+        printer,
+        deploy::logs(
+            &swarm.engine,
+            &arguments.name,
+            &arguments.services,
+            arguments.tail,
+            Deadline::after(LOOK),
+        ),
+    )?;
+    if printer.json() {
+        for line in &lines {
+            printer.json_line(line);
+        }
+    } else {
+        printer.out(&render::stack_lines(printer.layout(), &lines));
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,67 @@
+//! `phoenix stack rm`.
+
+use std::sync::Arc;
+
+use phoenix_core::deploy::{self, DeployEvent, NodeEngine, Removed};
+use phoenix_core::ground::Deadline;
+use phoenix_core::sync::FORMAT_VERSION;
+
+use super::place::Swarm;
+use super::{Finished, failed, tell};
+use crate::arguments::{Global, StackRm};
+use crate::command::{Result, interrupted, until_interrupted};
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::render;
+
+/// Removes stacks.
+pub(super) fn rm(global: &Global, printer: &Arc<Printer>, arguments: &StackRm) -> Result {
+    let swarm = Swarm::of(global, printer, &arguments.swarm)?;
+    let nodes: Vec<NodeEngine> = swarm
+        .nodes
+        .iter()
+        .filter_map(|one| one.as_ref().ok())
+        .cloned()
+        .collect();
+    let volumes = arguments.volumes.then_some(nodes.as_slice());
+    let mut exit = Exit::Success;
+    for name in &arguments.names {
+        let mut told = |event: DeployEvent| tell(printer, &event);
+        let deadline = Deadline::after(arguments.timeout);
+        let work = deploy::remove(&swarm.engine, name, volumes, deadline, &mut told);
+        let removed = until_interrupted(printer, work)?
+            .map_err(interrupted)?
+            .map_err(|error| failed(&error))?;
+        if !removed.unreached.is_empty() {
+            exit = Exit::Unreachable;
+        }
+        say(printer, &removed);
+    }
+    Ok(exit)
+}
+
+fn say(printer: &Printer, removed: &Removed) {
+    if printer.json() {
+        let unreached = !removed.unreached.is_empty();
+        let exit = if unreached {
+            Exit::Unreachable
+        } else {
+            Exit::Success
+        };
+        printer.json_line(&Finished {
+            event: "finished",
+            format: FORMAT_VERSION,
+            exit_code: exit.code(),
+            done: removed,
+        });
+        return;
+    }
+    for node in &removed.unreached {
+        let text = format!(
+            "volumes of stack {} may be left on {}: {}",
+            removed.stack, node.node, node.why
+        );
+        printer.err(&render::warning(printer.err_layout(), &text));
+    }
+    printer.out(&render::removed(printer.layout(), removed));
+}

@@ -1,0 +1,713 @@
+//! A compose file beside the swarm as it is. Reads only, and waits for nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::{join_all, try_join_all};
+use serde_json::Value;
+
+use super::error::{DeployError, asking};
+use super::plan::{
+    Missing, MissingKind, ObjectPlan, Removal, RolledBack, ServiceAction, ServicePlan, StackPlan,
+};
+use super::versions::{Decision, Mark, Wanted, decide, retired};
+use super::{ATTEMPT_LABEL, Deployment, ResolveImages};
+use crate::docker::{
+    EngineError, NetworkObserved, NetworkSpec, ObjectKind, ObjectObserved, ServiceObserved,
+    ServiceTarget, TaskFailure, UpdateState, Verdict,
+};
+use crate::ground::{Deadline, SecretBytes, causes};
+use crate::stack::model::ObjectSource;
+use crate::stack::{
+    FieldChange, IMAGE_LABEL, NetworkBody, Platform, RenderContext, ResolvedImage, ResolvedObject,
+    STACK_LABEL, ServiceBody, carry_digest, difference, spec_digest,
+};
+
+/// A stack as it must be beside as it is.
+pub(super) struct Compared {
+    /// Networks that are missing.
+    pub(super) networks: Vec<NetworkBody>,
+    pub(super) objects: Vec<Decision>,
+    pub(super) services: Vec<ComparedService>,
+    pub(super) removals: Vec<Removal>,
+    pub(super) missing: Vec<Missing>,
+    pub(super) images: Images,
+    warnings: Vec<String>,
+}
+
+/// What the registries said.
+#[derive(Clone, Default)]
+pub(super) struct Images {
+    resolved: BTreeMap<String, ResolvedImage>,
+    warnings: Vec<String>,
+}
+
+impl Compared {
+    /// Worth knowing.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let registries = self.images.warnings.iter().cloned();
+        registries.chain(self.warnings.clone()).collect()
+    }
+}
+
+pub(super) struct ComparedService {
+    pub(super) body: ServiceBody,
+    pub(super) running: Option<ServiceObserved>,
+    pub(super) changes: Vec<FieldChange>,
+    pub(super) action: ServiceAction,
+}
+
+/// What the swarm has that the stack is concerned with.
+struct Found {
+    networks: Vec<NetworkObserved>,
+    predefined: BTreeMap<String, String>,
+    objects: BTreeMap<&'static str, Vec<ObjectObserved>>,
+    /// All services of the swarm: others may refer to the stack's objects.
+    services: Vec<ServiceObserved>,
+}
+
+fn list(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Secret => "secret",
+        ObjectKind::Config => "config",
+    }
+}
+
+impl Deployment<'_> {
+    /// Looks at the swarm and says what differs.
+    ///
+    /// # Errors
+    /// [`DeployError`] when it cannot be looked at. What the stack refers to and nobody has made
+    /// is no error but stands in the plan.
+    pub async fn plan(&self) -> Result<StackPlan, DeployError> {
+        let compared = self.compare(None).await?;
+        let standing = self.standing(&compared).await?;
+        let warnings = compared.warnings();
+        let objects = compared
+            .objects
+            .iter()
+            .map(|decision| ObjectPlan {
+                kind: decision.wanted.kind,
+                key: decision.wanted.key.clone(),
+                logical: decision.wanted.logical.clone(),
+                name: decision.name().to_owned(),
+                action: decision.action,
+            })
+            .collect();
+        let services = compared
+            .services
+            .into_iter()
+            .map(|service| {
+                let verdict = standing.get(&service.body.name);
+                ServicePlan {
+                    key: service.body.key,
+                    name: service.body.name,
+                    action: service.action,
+                    changes: service.changes,
+                    standing: verdict.map(Verdict::to_string),
+                    settled: verdict.and_then(Verdict::settled),
+                }
+            })
+            .collect();
+        Ok(StackPlan {
+            stack: self.file.stack().to_owned(),
+            networks: compared
+                .networks
+                .into_iter()
+                .map(|network| network.name)
+                .collect(),
+            objects,
+            services,
+            removals: compared.removals,
+            missing: compared.missing,
+            warnings,
+        })
+    }
+
+    /// How the services whose spec is in place stand, by name.
+    async fn standing(
+        &self,
+        compared: &Compared,
+    ) -> Result<BTreeMap<String, Verdict>, DeployError> {
+        let (names, targets): (Vec<&str>, Vec<ServiceTarget>) = compared
+            .services
+            .iter()
+            .filter(|service| service.action == ServiceAction::Unchanged)
+            .filter_map(|service| {
+                let id = &service.running.as_ref()?.id;
+                Some((service.body.name.as_str(), ServiceTarget::in_place(id)))
+            })
+            .unzip();
+        let verdicts = self
+            .engine
+            .judge_services(&targets, self.request())
+            .await
+            .map_err(asking("how the services stand cannot be seen"))?;
+        Ok(names.into_iter().map(str::to_owned).zip(verdicts).collect())
+    }
+
+    /// Compares. `known`: what the registries said a moment ago; they are not asked again then.
+    pub(super) async fn compare(&self, known: Option<Images>) -> Result<Compared, DeployError> {
+        let wanted = self.wanted()?;
+        let found = self.find(&wanted).await?;
+        let own: Vec<&ServiceObserved> = found
+            .services
+            .iter()
+            .filter(|service| service.label(STACK_LABEL) == Some(self.file.stack()))
+            .collect();
+        let images = match known {
+            Some(known) => known,
+            None => self.images(&own).await?,
+        };
+        let mut warnings = Vec::new();
+        let mut missing = Vec::new();
+        let mut context = RenderContext {
+            images: images.resolved.clone(),
+            service_labels: self.options.service_labels.clone(),
+            networks: found.predefined.clone(),
+            ..RenderContext::default()
+        };
+        for network in found
+            .networks
+            .iter()
+            .filter(|network| network.scope == "swarm")
+        {
+            context
+                .networks
+                .insert(network.name.clone(), network.id.clone());
+        }
+        let objects = self.decisions(wanted, &found, &own)?;
+        for decision in &objects {
+            let resolved = ResolvedObject {
+                name: decision.name().to_owned(),
+                id: decision.current.as_ref().map(|object| object.id.clone()),
+            };
+            let logical = decision.wanted.logical.clone();
+            match decision.wanted.kind {
+                ObjectKind::Secret => context.secrets.insert(logical, resolved),
+                ObjectKind::Config => context.configs.insert(logical, resolved),
+            };
+        }
+        self.external(&mut context, &mut missing).await?;
+
+        let rendered = self.file.render(&context);
+        for network in &self.file.references().networks {
+            if !context.networks.contains_key(&network.name) {
+                missing.push(Missing {
+                    kind: MissingKind::Network,
+                    name: network.name.clone(),
+                });
+            }
+        }
+        let mut networks = Vec::new();
+        for network in rendered.networks {
+            let same = |one: &&NetworkObserved| one.name == network.name && one.scope == "swarm";
+            match found.networks.iter().find(same) {
+                Some(one) => warnings.extend(network_warnings(&network, one)),
+                None => networks.push(network),
+            }
+        }
+        let mut services = Vec::new();
+        for body in rendered.services {
+            let running = own.iter().find(|service| service.name() == body.name);
+            services.push(self.compare_service(body, running.copied()).await?);
+        }
+        let removals = self.removals(&found, &own, &objects, &services, &mut warnings);
+        Ok(Compared {
+            networks,
+            objects,
+            services,
+            removals,
+            missing,
+            images,
+            warnings,
+        })
+    }
+
+    /// The secrets and configs that the stack makes.
+    fn wanted(&self) -> Result<Vec<Wanted>, DeployError> {
+        let labelled = |labels: &BTreeMap<String, String>| {
+            let mut labels = labels.clone();
+            labels.extend(self.options.object_labels.clone());
+            labels
+        };
+        let mut wanted = Vec::new();
+        for secret in self.file.secrets() {
+            let content = match secret.source {
+                ObjectSource::External => continue,
+                ObjectSource::Given(content) => content,
+                ObjectSource::File(path) => match std::fs::read(&path) {
+                    Ok(content) => SecretBytes::new(content),
+                    Err(source) => {
+                        return Err(DeployError::Unreadable {
+                            secret: secret.key,
+                            path,
+                            source,
+                        });
+                    }
+                },
+                ObjectSource::Driver { name, .. } => {
+                    return Err(DeployError::SecretDriver {
+                        secret: secret.key,
+                        driver: name,
+                    });
+                }
+            };
+            let key = self.options.key.as_ref();
+            wanted.push(Wanted {
+                kind: ObjectKind::Secret,
+                mark: Mark::of(ObjectKind::Secret, &secret.name, &content, key),
+                labels: labelled(&secret.labels),
+                template_driver: secret.template_driver,
+                key: secret.key,
+                logical: secret.name,
+                content,
+            });
+        }
+        for config in self.file.render(&RenderContext::default()).configs {
+            let content = SecretBytes::new(config.content);
+            wanted.push(Wanted {
+                kind: ObjectKind::Config,
+                mark: Mark::of(ObjectKind::Config, &config.name, &content, None),
+                labels: labelled(&config.labels),
+                template_driver: config.template_driver,
+                key: config.key,
+                logical: config.name,
+                content,
+            });
+        }
+        Ok(wanted)
+    }
+
+    async fn find(&self, wanted: &[Wanted]) -> Result<Found, DeployError> {
+        let stack = [(STACK_LABEL, Some(self.file.stack()))];
+        let makes = |kind| self.options.prune || wanted.iter().any(|one| one.kind == kind);
+        let objects = async |kind| -> Result<Vec<ObjectObserved>, EngineError> {
+            if !makes(kind) {
+                return Ok(Vec::new());
+            }
+            let mut found = self.engine.objects(kind, &stack, self.request()).await?;
+            for one in wanted.iter().filter(|one| one.kind == kind) {
+                // One of docker's name may belong to nobody.
+                if found.iter().all(|object| object.name != one.logical)
+                    && let Some(other) = self
+                        .engine
+                        .find_object(kind, &one.logical, self.request())
+                        .await?
+                {
+                    found.push(other);
+                }
+            }
+            Ok(found)
+        };
+        let references = self.file.references();
+        let predefined = try_join_all(references.predefined_networks.iter().map(async |network| {
+            let id = self
+                .engine
+                .predefined_network(&network.name, self.request())
+                .await?;
+            Ok((network.name.clone(), id))
+        }));
+        let (networks, services, secrets, configs, predefined) = tokio::try_join!(
+            self.engine.networks(self.request()),
+            self.engine.services(&[], self.request()),
+            objects(ObjectKind::Secret),
+            objects(ObjectKind::Config),
+            predefined,
+        )
+        .map_err(asking("the stack cannot be looked at"))?;
+        Ok(Found {
+            networks,
+            predefined: predefined
+                .into_iter()
+                .filter_map(|(name, id)| Some((name, id?)))
+                .collect(),
+            objects: BTreeMap::from([("secret", secrets), ("config", configs)]),
+            services,
+        })
+    }
+
+    fn decisions(
+        &self,
+        wanted: Vec<Wanted>,
+        found: &Found,
+        own: &[&ServiceObserved],
+    ) -> Result<Vec<Decision>, DeployError> {
+        let used: BTreeSet<String> = own
+            .iter()
+            .flat_map(|service| service.objects())
+            .map(str::to_owned)
+            .collect();
+        let random = if wanted.iter().any(|one| one.mark == Mark::None) {
+            let mut bytes = [0; 6];
+            aws_lc_rs::rand::fill(&mut bytes).map_err(|_| DeployError::Random)?;
+            hex::encode(bytes)
+        } else {
+            String::new()
+        };
+        Ok(wanted
+            .into_iter()
+            .map(|one| {
+                let objects = &found.objects[list(one.kind)];
+                decide(one, objects, &used, &random)
+            })
+            .collect())
+    }
+
+    /// Looks up the secrets and configs that exist apart from the stack.
+    async fn external(
+        &self,
+        context: &mut RenderContext,
+        missing: &mut Vec<Missing>,
+    ) -> Result<(), DeployError> {
+        let references = self.file.references();
+        let wanted = references
+            .secrets
+            .iter()
+            .map(|secret| (ObjectKind::Secret, MissingKind::Secret, secret))
+            .chain(
+                references
+                    .configs
+                    .iter()
+                    .map(|config| (ObjectKind::Config, MissingKind::Config, config)),
+            );
+        for (kind, lost, reference) in wanted {
+            let name = &reference.name;
+            let given = self.options.secrets.get(name);
+            let object = match (kind, given) {
+                (ObjectKind::Secret, Some(given)) => given.clone(),
+                _ => ResolvedObject {
+                    name: name.clone(),
+                    id: self
+                        .engine
+                        .find_object(kind, name, self.request())
+                        .await
+                        .map_err(asking(format!("{kind} {name} cannot be looked at")))?
+                        .map(|object| object.id),
+                },
+            };
+            if object.id.is_none() {
+                missing.push(Missing {
+                    kind: lost,
+                    name: object.name.clone(),
+                });
+            }
+            match kind {
+                ObjectKind::Secret => context.secrets.insert(name.clone(), object),
+                ObjectKind::Config => context.configs.insert(name.clone(), object),
+            };
+        }
+        Ok(())
+    }
+
+    /// Digests as the registries give them now. One that cannot be had is left out.
+    async fn images(&self, own: &[&ServiceObserved]) -> Result<Images, DeployError> {
+        let references = self.file.references();
+        let due = references.images.iter().filter(|(image, _)| {
+            let unchanged = || {
+                self.file.services().iter().all(|(key, service)| {
+                    service.image != *image
+                        || own
+                            .iter()
+                            .find(|running| running.name() == self.file.scoped(key))
+                            .is_some_and(|running| same_image(running, image.raw()))
+                })
+            };
+            !image.has_digest()
+                && match self.options.resolve {
+                    ResolveImages::Always => true,
+                    ResolveImages::Changed => !unchanged(),
+                    ResolveImages::Never => false,
+                }
+        });
+        let mut questions = Vec::new();
+        for (image, _) in due {
+            questions.push((image, self.auth(image)?));
+        }
+        let asked = join_all(questions.into_iter().map(async |(image, auth)| {
+            let deadline = Deadline::after(self.options.registry);
+            let answer = self
+                .engine
+                .distribution(&image.familiar(), auth, deadline)
+                .await;
+            (image, answer)
+        }))
+        .await;
+        let mut resolved = BTreeMap::new();
+        let mut warnings = Vec::new();
+        for (image, answer) in asked {
+            match answer {
+                Ok(found) => {
+                    let platforms = found
+                        .platforms
+                        .into_iter()
+                        .map(|platform| Platform {
+                            os: platform.os,
+                            architecture: platform.architecture,
+                        })
+                        .collect();
+                    let digest = found.digest;
+                    resolved.insert(image.familiar(), ResolvedImage { digest, platforms });
+                }
+                Err(error) => warnings.push(format!(
+                    "no registry told the digest of {}, so it is not pinned: {}",
+                    image.raw(),
+                    causes(&error)
+                )),
+            }
+        }
+        Ok(Images { resolved, warnings })
+    }
+
+    async fn compare_service(
+        &self,
+        mut body: ServiceBody,
+        running: Option<&ServiceObserved>,
+    ) -> Result<ComparedService, DeployError> {
+        let Some(found) = running else {
+            return Ok(ComparedService {
+                body,
+                running: None,
+                changes: Vec::new(),
+                action: ServiceAction::Create,
+            });
+        };
+        if self.options.resolve != ResolveImages::Always && same_image(found, body.image.raw()) {
+            // As long as the text is the same, the digest is.
+            let image = "/TaskTemplate/ContainerSpec/Image";
+            if let Some(pinned) = body.json.pointer_mut(image) {
+                *pinned = Value::String(body.image.familiar());
+            }
+        }
+        carry_digest(&mut body.json, &found.spec);
+        carry_force_update(&mut body.json, &found.spec);
+        let changes = difference(&body.json, &without_attempt(&found.spec));
+        let action = if changes.is_empty() {
+            ServiceAction::Unchanged
+        } else if self.options.retry_rolled_back {
+            ServiceAction::Update
+        } else {
+            match rolled_back(found, &body.json) {
+                Some(rolled) => ServiceAction::RolledBack(self.with_cause(rolled, found).await?),
+                None => ServiceAction::Update,
+            }
+        };
+        Ok(ComparedService {
+            body,
+            running: Some(found.clone()),
+            changes,
+            action,
+        })
+    }
+
+    async fn with_cause(
+        &self,
+        rolled: RolledBack,
+        service: &ServiceObserved,
+    ) -> Result<RolledBack, DeployError> {
+        let what = || format!("the tasks of {} cannot be looked at", service.name());
+        let tasks = self
+            .engine
+            .tasks(&service.id, self.request())
+            .await
+            .map_err(asking(what()))?;
+        let nodes = self
+            .engine
+            .nodes(self.request())
+            .await
+            .map_err(asking(what()))?;
+        let cause = TaskFailure::last_of(service.name(), &tasks, &nodes);
+        Ok(RolledBack { cause, ..rolled })
+    }
+
+    fn removals(
+        &self,
+        found: &Found,
+        own: &[&ServiceObserved],
+        objects: &[Decision],
+        services: &[ComparedService],
+        warnings: &mut Vec<String>,
+    ) -> Vec<Removal> {
+        let declared = |name: &str| services.iter().any(|service| service.body.name == name);
+        let stray: Vec<&&ServiceObserved> =
+            own.iter().filter(|one| !declared(one.name())).collect();
+        let mut removals = Vec::new();
+        if self.options.prune {
+            removals.extend(stray.iter().map(|service| Removal {
+                kind: "service",
+                id: service.id.clone(),
+                name: service.name().to_owned(),
+                why: "not in the compose file",
+            }));
+        } else {
+            warnings.extend(stray.iter().map(|service| {
+                format!(
+                    "service {} is not in the compose file; it is left alone",
+                    service.name()
+                )
+            }));
+        }
+        // What services that stay as they are refer to. One that is written refers to the current
+        // versions afterwards.
+        let stays = |service: &&ServiceObserved| {
+            if service.label(STACK_LABEL) != Some(self.file.stack()) {
+                return true;
+            }
+            services
+                .iter()
+                .find(|one| one.body.name == service.name())
+                .map_or(!self.options.prune, |one| {
+                    one.action != ServiceAction::Update
+                })
+        };
+        let used: BTreeSet<String> = found
+            .services
+            .iter()
+            .filter(stays)
+            .flat_map(ServiceObserved::objects)
+            .map(str::to_owned)
+            .collect();
+        for decision in objects {
+            let all = &found.objects[list(decision.wanted.kind)];
+            if decision.action == super::ObjectAction::Ask {
+                continue;
+            }
+            let current = decision.current.as_ref().map(|object| object.id.as_str());
+            let old = retired(&decision.wanted, all, current, &used, self.options.keep);
+            removals.extend(old.into_iter().map(|object| Removal {
+                kind: list(decision.wanted.kind),
+                id: object.id.clone(),
+                name: object.name.clone(),
+                why: "an old version that nothing refers to",
+            }));
+        }
+        if self.options.prune {
+            removals.extend(self.strays(found, objects, &used));
+        }
+        removals
+    }
+
+    /// Networks, secrets and configs of the stack that the file does not have.
+    fn strays(&self, found: &Found, objects: &[Decision], used: &BTreeSet<String>) -> Vec<Removal> {
+        let why = "not in the compose file";
+        let references = self.file.references();
+        let mut kept: BTreeSet<String> = self
+            .file
+            .render(&RenderContext::default())
+            .networks
+            .into_iter()
+            .map(|network| network.name)
+            .collect();
+        kept.extend(references.networks.into_iter().map(|one| one.name));
+        let own = |labels: &BTreeMap<String, String>| {
+            labels.get(STACK_LABEL).map(String::as_str) == Some(self.file.stack())
+        };
+        let networks = found
+            .networks
+            .iter()
+            .filter(|network| network.scope == "swarm" && own(&network.labels))
+            .filter(|network| !kept.contains(&network.name))
+            .map(|network| Removal {
+                kind: "network",
+                id: network.id.clone(),
+                name: network.name.clone(),
+                why,
+            });
+        let external: BTreeSet<&str> = references
+            .secrets
+            .iter()
+            .chain(&references.configs)
+            .map(|one| one.name.as_str())
+            .collect();
+        let stray = [ObjectKind::Secret, ObjectKind::Config]
+            .into_iter()
+            .flat_map(|kind| {
+                found.objects[list(kind)]
+                    .iter()
+                    .filter(|object| own(&object.labels) && !used.contains(&object.id))
+                    .filter(|object| !external.contains(object.name.as_str()))
+                    .filter(move |object| {
+                        !objects.iter().any(|decision| {
+                            decision.wanted.kind == kind && decision.wanted.is_version(object)
+                        })
+                    })
+                    .map(move |object| Removal {
+                        kind: list(kind),
+                        id: object.id.clone(),
+                        name: object.name.clone(),
+                        why,
+                    })
+            });
+        networks.chain(stray).collect()
+    }
+}
+
+/// Whether a service was written with this image in the compose file.
+fn same_image(running: &ServiceObserved, raw: &str) -> bool {
+    running.label(IMAGE_LABEL) == Some(raw)
+}
+
+/// The running spec without the label by which its last update is remembered.
+pub(super) fn without_attempt(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    if let Some(Value::Object(labels)) = spec.get_mut("Labels") {
+        labels.remove(ATTEMPT_LABEL);
+    }
+    spec
+}
+
+/// Whether the engine took `body` back from `service`.
+pub(super) fn rolled_back(service: &ServiceObserved, body: &Value) -> Option<RolledBack> {
+    let status = service.update_status.as_ref()?;
+    let back = matches!(
+        status.state,
+        UpdateState::RollbackStarted | UpdateState::RollbackPaused | UpdateState::RollbackCompleted
+    );
+    let same = service.label(ATTEMPT_LABEL) == Some(&spec_digest(body));
+    (back && same).then(|| RolledBack {
+        at: status.ended_at,
+        message: status.message.clone(),
+        cause: None,
+    })
+}
+
+/// Keeps the counter by which `docker service update --force` restarts tasks: sending another
+/// one would restart them too.
+pub(super) fn carry_force_update(body: &mut Value, running: &Value) {
+    if let Some(count) = running.pointer("/TaskTemplate/ForceUpdate")
+        && let Some(task) = body.get_mut("TaskTemplate").and_then(Value::as_object_mut)
+    {
+        task.insert("ForceUpdate".to_owned(), count.clone());
+    }
+}
+
+/// In what a network that is there is not as the file declares it.
+fn network_warnings(network: &NetworkBody, found: &NetworkObserved) -> Vec<String> {
+    let text = |key: &str| network.json.get(key).and_then(Value::as_str);
+    let flag = |key: &str| network.json.get(key).and_then(Value::as_bool) == Some(true);
+    let mut spec = NetworkSpec::overlay(&network.name);
+    if let Some(driver) = text("Driver") {
+        driver.clone_into(&mut spec.driver);
+    }
+    spec.attachable = flag("Attachable");
+    spec.internal = flag("Internal");
+    if let Some(Value::Array(subnets)) = network.json.pointer("/IPAM/Config") {
+        let subnet = |one: &Value| one.get("Subnet")?.as_str().map(str::to_owned);
+        spec.subnets = subnets.iter().filter_map(subnet).collect();
+    }
+    if let Some(Value::Object(options)) = network.json.get("Options") {
+        spec.options = options
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect();
+    }
+    spec.differences(found)
+        .into_iter()
+        .filter(|difference| !difference.is_cosmetic())
+        .map(|difference| {
+            format!(
+                "network {}: {difference} (a network cannot be changed, only made anew)",
+                network.name
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,114 @@
+//! Why a stack could not be looked at, or could not be brought about at all. How single services
+//! ended is no error but a [`ServiceOutcome`](super::ServiceOutcome).
+
+use std::path::PathBuf;
+
+use super::credentials::CredentialsError;
+use super::plan::Missing;
+use crate::docker::{EngineError, NetworkError, ObjectError, ServiceError, TasksRemain, WaitError};
+
+/// A stack could not be planned, deployed, looked at or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// The engine could not be asked, or refused.
+    #[error("{what}")]
+    Engine {
+        /// What was being done.
+        what: String,
+        /// How it failed.
+        source: EngineError,
+    },
+    /// The file of a secret cannot be read.
+    #[error("secret {secret}: {} cannot be read", path.display())]
+    Unreadable {
+        /// Its key in the compose file.
+        secret: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The content of a secret comes from a plugin, so that versions of it cannot be told apart.
+    #[error(
+        "secret {secret} comes from the plugin {driver}: create it apart from the stack, and make \
+         it `external`"
+    )]
+    SecretDriver {
+        /// Its key in the compose file.
+        secret: String,
+        /// The plugin.
+        driver: String,
+    },
+    /// The credentials of a registry cannot be used.
+    #[error("the registry's credentials cannot be used")]
+    Credentials {
+        /// Why.
+        #[from]
+        source: CredentialsError,
+    },
+    /// What the stack refers to does not exist.
+    #[error("{}", listed(.missing))]
+    Missing {
+        /// All of it.
+        missing: Vec<Missing>,
+    },
+    /// A network could not be made or removed.
+    #[error("network {name}")]
+    Network {
+        /// Its name.
+        name: String,
+        /// How it failed.
+        source: NetworkError,
+    },
+    /// A secret or config could not be made, labelled or removed.
+    #[error("{name}")]
+    Object {
+        /// Its name.
+        name: String,
+        /// How it failed.
+        source: ObjectError,
+    },
+    /// A service could not be written.
+    #[error("service {name}")]
+    Service {
+        /// Its name.
+        name: String,
+        /// How it failed.
+        source: ServiceError,
+    },
+    /// The swarm does not say how the services stand.
+    #[error("the services cannot be waited for")]
+    Wait {
+        /// Why.
+        #[from]
+        source: WaitError,
+    },
+    /// Tasks of removed services still run.
+    #[error("not all tasks have ended")]
+    Tasks {
+        /// Which.
+        #[from]
+        source: TasksRemain,
+    },
+    /// A service goes on changing while it is to be written.
+    #[error("service {name} is being changed by somebody else all the time")]
+    Contended {
+        /// Its name.
+        name: String,
+    },
+    /// There is no randomness.
+    #[error("the operating system gives no randomness")]
+    Random,
+}
+
+fn listed(missing: &[Missing]) -> String {
+    let texts: Vec<String> = missing.iter().map(Missing::to_string).collect();
+    texts.join("; ")
+}
+
+/// Makes the error of a request for `map_err`, while `what`.
+pub(super) fn asking(what: impl Into<String>) -> impl FnOnce(EngineError) -> DeployError {
+    let what = what.into();
+    move |source| DeployError::Engine { what, source }
+}

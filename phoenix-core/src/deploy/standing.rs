@@ -1,0 +1,371 @@
+//! Stacks as they are: which there are, their services, their tasks, what these wrote.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::error::{DeployError, asking};
+use crate::docker::{
+    Engine, LogLine, LogSource, ObjectKind, ServiceMode, ServiceObserved, ServiceTarget, Task,
+};
+use crate::ground::Deadline;
+use crate::stack::STACK_LABEL;
+
+/// A stack in a list of all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StackSummary {
+    /// Its name.
+    pub name: String,
+    /// How many services it has.
+    pub services: usize,
+    /// How many of them are as they should be.
+    pub converged: usize,
+    /// How many networks it has.
+    pub networks: usize,
+    /// How many secrets.
+    pub secrets: usize,
+    /// How many configs.
+    pub configs: usize,
+}
+
+/// A service of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ServiceStanding {
+    /// Its identifier.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `replicated`, `global`, `replicated-job` or `global-job`.
+    pub mode: &'static str,
+    /// Running and wanted tasks: `1/2`; a job's completed ones.
+    pub replicas: String,
+    /// Its image, without the digest.
+    pub image: String,
+    /// The digest, where it is pinned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Its published ports: `8080->80/tcp`.
+    pub ports: Vec<String>,
+    /// How it stands, in words.
+    pub state: String,
+    /// Whether it is as it should be.
+    pub settled: bool,
+}
+
+/// A task of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct TaskStanding {
+    /// Its identifier.
+    pub id: String,
+    /// Its service's name and its replica or node: `shop_web.1`.
+    pub name: String,
+    /// Its service's name.
+    pub service: String,
+    /// Its image.
+    pub image: String,
+    /// The host name of its node; empty when it has none.
+    pub node: String,
+    /// Where it should stand.
+    pub desired: String,
+    /// Where it stands.
+    pub state: String,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub since: Option<OffsetDateTime>,
+    /// What went wrong; often empty.
+    pub error: String,
+    /// The exit code of its container, once it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+}
+
+/// A line that a task of a stack wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StackLine {
+    /// The service's name.
+    pub service: String,
+    /// The line.
+    #[serde(flatten)]
+    pub line: LogLine,
+}
+
+/// The stacks of the swarm, by name: also those of which only networks, secrets or configs are
+/// left.
+///
+/// # Errors
+/// [`DeployError::Engine`].
+pub async fn list(engine: &Engine, deadline: Deadline) -> Result<Vec<StackSummary>, DeployError> {
+    let labelled = [(STACK_LABEL, None)];
+    let (services, networks, secrets, configs) = tokio::try_join!(
+        engine.services(&labelled, deadline),
+        engine.networks(deadline),
+        engine.objects(ObjectKind::Secret, &labelled, deadline),
+        engine.objects(ObjectKind::Config, &labelled, deadline),
+    )
+    .map_err(asking("the stacks cannot be listed"))?;
+    let mut stacks: BTreeMap<String, StackSummary> = BTreeMap::new();
+    let mut count = |stack: Option<&str>, add: fn(&mut StackSummary) -> &mut usize, by: usize| {
+        if let Some(name) = stack {
+            let summary = stacks.entry(name.to_owned()).or_default();
+            name.clone_into(&mut summary.name);
+            *add(summary) += by;
+        }
+    };
+    let targets: Vec<ServiceTarget> = services
+        .iter()
+        .map(|service| ServiceTarget::in_place(&service.id))
+        .collect();
+    let verdicts = engine
+        .judge_services(&targets, deadline)
+        .await
+        .map_err(asking("how the services stand cannot be seen"))?;
+    for (service, verdict) in services.iter().zip(&verdicts) {
+        let stack = service.label(STACK_LABEL);
+        count(stack, |summary| &mut summary.services, 1);
+        let settled = usize::from(verdict.settled().is_some());
+        count(stack, |summary| &mut summary.converged, settled);
+    }
+    let of = |labels: &BTreeMap<String, String>| labels.get(STACK_LABEL).cloned();
+    for network in networks.iter().filter(|network| network.scope == "swarm") {
+        count(of(&network.labels).as_deref(), |one| &mut one.networks, 1);
+    }
+    for secret in &secrets {
+        count(of(&secret.labels).as_deref(), |one| &mut one.secrets, 1);
+    }
+    for config in &configs {
+        count(of(&config.labels).as_deref(), |one| &mut one.configs, 1);
+    }
+    Ok(stacks.into_values().collect())
+}
+
+/// The services of `stack` by name; none when there is no such stack.
+///
+/// # Errors
+/// [`DeployError::Engine`].
+pub async fn services(
+    engine: &Engine,
+    stack: &str,
+    deadline: Deadline,
+) -> Result<Vec<ServiceStanding>, DeployError> {
+    let found = of_stack(engine, stack, deadline).await?;
+    let targets: Vec<ServiceTarget> = found
+        .iter()
+        .map(|service| ServiceTarget::in_place(&service.id))
+        .collect();
+    let verdicts = engine
+        .judge_services(&targets, deadline)
+        .await
+        .map_err(asking("how the services stand cannot be seen"))?;
+    Ok(found
+        .iter()
+        .zip(verdicts)
+        .map(|(service, verdict)| {
+            let (image, digest) = match service.image().split_once('@') {
+                Some((image, digest)) => (image, Some(digest.to_owned())),
+                None => (service.image(), None),
+            };
+            ServiceStanding {
+                id: service.id.clone(),
+                name: service.name().to_owned(),
+                mode: mode(service.mode()),
+                replicas: replicas(service),
+                image: image.to_owned(),
+                digest,
+                ports: ports(service),
+                settled: verdict.settled().is_some(),
+                state: verdict.to_string(),
+            }
+        })
+        .collect())
+}
+
+async fn of_stack(
+    engine: &Engine,
+    stack: &str,
+    deadline: Deadline,
+) -> Result<Vec<ServiceObserved>, DeployError> {
+    let mut found = engine
+        .services(&[(STACK_LABEL, Some(stack))], deadline)
+        .await
+        .map_err(asking(format!("stack {stack} cannot be looked at")))?;
+    found.sort_by(|a, b| a.name().cmp(b.name()));
+    Ok(found)
+}
+
+fn mode(mode: ServiceMode) -> &'static str {
+    match mode {
+        ServiceMode::Replicated { .. } => "replicated",
+        ServiceMode::Global => "global",
+        ServiceMode::ReplicatedJob { .. } => "replicated-job",
+        ServiceMode::GlobalJob => "global-job",
+    }
+}
+
+fn replicas(service: &ServiceObserved) -> String {
+    let counts = service.counts.unwrap_or_default();
+    match service.mode() {
+        ServiceMode::ReplicatedJob { completions } => {
+            format!("{}/{completions} completed", counts.completed_tasks)
+        }
+        ServiceMode::GlobalJob => format!(
+            "{}/{} completed",
+            counts.completed_tasks,
+            counts.desired_tasks + counts.completed_tasks
+        ),
+        _ => format!("{}/{}", counts.running_tasks, counts.desired_tasks),
+    }
+}
+
+/// The ports as the engine published them, with those that it chose itself.
+fn ports(service: &ServiceObserved) -> Vec<String> {
+    let Some(Value::Array(ports)) = service.spec.pointer("/EndpointSpec/Ports") else {
+        return Vec::new();
+    };
+    ports
+        .iter()
+        .map(|port| {
+            let number = |key: &str| port.get(key).and_then(Value::as_u64).unwrap_or_default();
+            let text = |key: &str| port.get(key).and_then(Value::as_str);
+            let host = if text("PublishMode") == Some("host") {
+                " on its node"
+            } else {
+                ""
+            };
+            let protocol = text("Protocol").unwrap_or("tcp");
+            match number("PublishedPort") {
+                0 => format!("{}/{protocol}{host}", number("TargetPort")),
+                published => format!("{published}->{}/{protocol}{host}", number("TargetPort")),
+            }
+        })
+        .collect()
+}
+
+/// The tasks of `stack` by service, replica and age: those that run or may yet, with `all` the
+/// earlier ones that the swarm remembers too.
+///
+/// # Errors
+/// [`DeployError::Engine`].
+pub async fn tasks(
+    engine: &Engine,
+    stack: &str,
+    all: bool,
+    deadline: Deadline,
+) -> Result<Vec<TaskStanding>, DeployError> {
+    let services = of_stack(engine, stack, deadline).await?;
+    let (found, nodes) = tokio::try_join!(
+        engine.labelled_tasks(STACK_LABEL, stack, deadline),
+        engine.nodes(deadline)
+    )
+    .map_err(asking(format!("stack {stack} cannot be looked at")))?;
+    let hostname = |id: &str| {
+        nodes
+            .iter()
+            .find(|node| node.id == id)
+            .map_or_else(|| id.to_owned(), |node| node.hostname.clone())
+    };
+    let mut shown: Vec<(String, &Task)> = found
+        .iter()
+        .filter(|task| all || task.is_live() || is_last(task, &found))
+        .map(|task| {
+            let service = services.iter().find(|one| one.id == task.service_id);
+            (
+                service.map_or("(removed)", |one| one.name()).to_owned(),
+                task,
+            )
+        })
+        .collect();
+    shown.sort_by(|(a, left), (b, right)| {
+        (a, left.slot, &left.node_id, right.created_at).cmp(&(
+            b,
+            right.slot,
+            &right.node_id,
+            left.created_at,
+        ))
+    });
+    Ok(shown
+        .into_iter()
+        .map(|(service, task)| {
+            let node = task.node_id.as_deref().map(hostname).unwrap_or_default();
+            let name = match task.slot {
+                Some(slot) => format!("{service}.{slot}"),
+                None if node.is_empty() => service.clone(),
+                None => format!("{service}.{node}"),
+            };
+            TaskStanding {
+                id: task.id.clone(),
+                name,
+                service,
+                image: task.image.clone(),
+                node,
+                desired: task.desired.to_string(),
+                state: task.state.to_string(),
+                since: task.changed_at,
+                error: task.error.clone(),
+                exit_code: task.exit_code,
+            }
+        })
+        .collect())
+}
+
+/// Whether a task is the newest of its replica, or of its node: what became of it says how the
+/// replica stands.
+fn is_last(task: &Task, all: &[Task]) -> bool {
+    let seat = |task: &Task| {
+        let node = task.slot.is_none().then(|| task.node_id.clone()).flatten();
+        (task.service_id.clone(), task.slot, node)
+    };
+    !all.iter()
+        .any(|other| seat(other) == seat(task) && other.created_at > task.created_at)
+}
+
+/// The last `tail` lines of every task of the services of `stack`, in the order of their times; of
+/// those of `only` (names or keys) when there are any.
+///
+/// # Errors
+/// [`DeployError::Engine`].
+pub async fn logs(
+    engine: &Engine,
+    stack: &str,
+    only: &[String],
+    tail: u32,
+    deadline: Deadline,
+) -> Result<Vec<StackLine>, DeployError> {
+    let mut lines = Vec::new();
+    for service in of_stack(engine, stack, deadline).await? {
+        if !chosen(service.name(), stack, only) {
+            continue;
+        }
+        let tty = service.spec.pointer("/TaskTemplate/ContainerSpec/TTY") == Some(&true.into());
+        let found = engine
+            .logs(LogSource::Service(&service.id), tail, tty, deadline)
+            .await
+            .map_err(asking(format!(
+                "the logs of {} cannot be had",
+                service.name()
+            )))?;
+        let service = service.name().to_owned();
+        lines.extend(found.into_iter().map(|line| StackLine {
+            service: service.clone(),
+            line,
+        }));
+    }
+    lines.sort_by(|a, b| a.line.time.cmp(&b.line.time));
+    Ok(lines)
+}
+
+/// Whether the service called `name` is among those chosen by name or key; all are when none is.
+pub(super) fn chosen(name: &str, stack: &str, only: &[String]) -> bool {
+    let key = name
+        .strip_prefix(stack)
+        .and_then(|rest| rest.strip_prefix('_'));
+    only.is_empty()
+        || only
+            .iter()
+            .any(|one| one == name || Some(one.as_str()) == key)
+}

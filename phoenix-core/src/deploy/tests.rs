@@ -1,0 +1,175 @@
+//! Writes whose answers are lost, against a scripted engine.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use super::compare::ComparedService;
+use super::plan::ServiceAction;
+use super::write::Written;
+use super::*;
+use crate::docker::ServiceObserved;
+use crate::docker::testing::{Reply, Scripted, Seen, ok, refused};
+use crate::stack::{LoadOptions, RenderContext, spec_digest};
+
+fn file(image: &str, action: &str) -> ComposeFile {
+    let text = format!(
+        "services: {{web: {{image: {image}, deploy: {{update_config: {{failure_action: {action}}}}}}}}}"
+    );
+    ComposeFile::parse(Path::new("/x/st.yml"), &text, "st", &LoadOptions::default()).unwrap()
+}
+
+/// The service of `file`, over one that runs with `running` at version 5.
+fn service(file: &ComposeFile, running: Option<&Value>) -> ComparedService {
+    let body = file.render(&RenderContext::default()).services.remove(0);
+    let running = running.map(|spec| {
+        let found = json!({"ID": "s1", "Version": {"Index": 5}, "Spec": spec});
+        ServiceObserved::from_json(found).unwrap()
+    });
+    ComparedService {
+        body,
+        action: if running.is_some() {
+            ServiceAction::Update
+        } else {
+            ServiceAction::Create
+        },
+        running,
+        changes: Vec::new(),
+    }
+}
+
+fn spec(file: &ComposeFile) -> Value {
+    file.render(&RenderContext::default()).services[0]
+        .json
+        .clone()
+}
+
+/// A manager that has one service, or none, and loses answers: `before` it does what it was asked,
+/// or after.
+struct Forgetful {
+    service: Mutex<Option<(u64, Value)>>,
+    lost: Mutex<Vec<bool>>,
+}
+
+impl Forgetful {
+    fn new(service: Option<(u64, Value)>, lost: &[bool]) -> Self {
+        Self {
+            service: Mutex::new(service),
+            lost: Mutex::new(lost.to_vec()),
+        }
+    }
+
+    fn answer(&self, seen: &Seen) -> Reply {
+        let mut service = self.service.lock().unwrap();
+        if seen.method == "GET" {
+            return match &*service {
+                Some((version, spec)) => ok(&json!({
+                    "ID": "s1", "Version": {"Index": version}, "Spec": spec,
+                })),
+                None => refused(404, "service web not found"),
+            };
+        }
+        let lost = self.lost.lock().unwrap().pop();
+        if lost == Some(false) {
+            return Reply::Nothing;
+        }
+        let reply = match &mut *service {
+            Some(_) if seen.path == "/services/create" => {
+                refused(409, "name conflicts with an existing object")
+            }
+            Some((version, _)) if seen.query("version") != Some(&version.to_string()) => {
+                refused(500, "update out of sequence")
+            }
+            Some((version, spec)) => {
+                *version += 10;
+                *spec = seen.json();
+                ok(&json!({}))
+            }
+            None => {
+                *service = Some((5, seen.json()));
+                ok(&json!({"ID": "s1"}))
+            }
+        };
+        if lost == Some(true) {
+            Reply::Nothing
+        } else {
+            reply
+        }
+    }
+
+    /// How often something was written.
+    fn writes(&self) -> u64 {
+        let service = self.service.lock().unwrap();
+        service.as_ref().map_or(0, |(version, _)| version / 10 + 1)
+    }
+}
+
+async fn write(file: &ComposeFile, running: Option<&Value>, lost: &[bool]) -> (u64, Value, usize) {
+    let engine = Box::leak(Box::new(Forgetful::new(
+        running.map(|spec| (5, spec.clone())),
+        lost,
+    )));
+    let engine: &'static Forgetful = engine;
+    let (server, client) = Scripted::unix(move |seen| engine.answer(seen));
+    let deployment = Deployment::new(&client, file, DeployOptions::default());
+    let written = deployment.write(&service(file, running)).await.unwrap();
+    assert!(matches!(written, Written::Target(target) if target.id == "s1"));
+    let spec = engine.service.lock().unwrap().clone().unwrap().1;
+    let asked = server.operations();
+    let posts = asked.iter().filter(|one| one.starts_with("POST "));
+    (engine.writes(), spec, posts.count())
+}
+
+#[tokio::test]
+async fn a_creation_is_made_once_whatever_becomes_of_the_answer() {
+    let file = file("nginx:1", "pause");
+    for (lost, posts) in [
+        (&[][..], 1),
+        (&[true], 1),
+        (&[false], 2),
+        (&[true, false], 2),
+    ] {
+        let (writes, spec, asked) = write(&file, None, lost).await;
+        assert_eq!((writes, asked), (1, posts), "{lost:?}");
+        assert_eq!(spec["Name"], "st_web");
+    }
+}
+
+#[tokio::test]
+async fn an_update_is_made_once_whatever_becomes_of_the_answer() {
+    let (old, new) = (file("nginx:1", "pause"), file("nginx:2", "pause"));
+    for (lost, posts) in [
+        (&[][..], 1),
+        (&[true], 1),
+        (&[false], 2),
+        (&[true, false], 2),
+    ] {
+        let (writes, written, asked) = write(&new, Some(&spec(&old)), lost).await;
+        assert_eq!((writes, asked), (2, posts), "{lost:?}");
+        assert_eq!(written, spec(&new));
+    }
+}
+
+#[tokio::test]
+async fn what_the_engine_may_take_back_is_written_down_first() {
+    let (old, new) = (file("nginx:1", "rollback"), file("nginx:2", "rollback"));
+    let (writes, written, _) = write(&new, Some(&spec(&old)), &[]).await;
+    assert_eq!(writes, 3);
+    // The spec that runs does not carry the mark: the one that would be restored does.
+    assert_eq!(written, spec(&new));
+
+    let mut restored = spec(&old);
+    restored["Labels"][ATTEMPT_LABEL] = json!(spec_digest(&spec(&new)));
+    let found = json!({
+        "ID": "s1", "Version": {"Index": 9}, "Spec": restored,
+        "UpdateStatus": {"State": "rollback_completed", "CompletedAt": "2026-01-02T03:04:05Z"},
+    });
+    let found = ServiceObserved::from_json(found).unwrap();
+    let rolled = super::compare::rolled_back(&found, &spec(&new)).unwrap();
+    assert_eq!(
+        rolled.to_string(),
+        "this spec was rolled back at 2026-01-02 03:04:05 UTC"
+    );
+    assert!(super::compare::rolled_back(&found, &spec(&old)).is_none());
+}

@@ -1,0 +1,61 @@
+//! Several managers, any of which will do.
+
+use serde_json::json;
+
+use super::super::testing::{Reply, Scripted, ok, refused, soon};
+use super::super::*;
+
+const NO_LEADER: &str = "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online.";
+
+fn spec() -> serde_json::Value {
+    json!({"Name": "web"})
+}
+
+#[tokio::test]
+async fn the_next_is_asked_where_one_is_not_reached_and_stays_the_first() {
+    let gone = tempfile::tempdir().expect("directory");
+    let gone = Engine::unix(gone.path().join("none.sock"));
+    let (server, engine) = Scripted::unix(|_| ok(&json!([])));
+    let any = Engine::any_of([gone, engine]).expect("engines");
+    any.nodes(soon()).await.expect("nodes");
+    any.networks(soon()).await.expect("networks");
+    assert_eq!(server.operations(), ["GET /nodes", "GET /networks"]);
+    assert!(Engine::any_of([]).is_none());
+}
+
+#[tokio::test]
+async fn a_write_that_was_refused_for_want_of_a_leader_goes_to_the_next() {
+    let (first, without) = Scripted::unix(|_| refused(500, NO_LEADER));
+    let (second, with) = Scripted::unix(|_| ok(&json!({"ID": "s1"})));
+    let any = Engine::any_of([without, with]).expect("engines");
+    let written = any.create_service(&spec(), None, soon()).await;
+    assert_eq!(written.expect("written").id, "s1");
+    assert_eq!(first.operations(), ["POST /services/create"]);
+    assert_eq!(second.operations(), ["POST /services/create"]);
+}
+
+#[tokio::test]
+async fn a_write_that_may_have_run_goes_nowhere_else_and_a_read_does() {
+    let (_first, deaf) = Scripted::unix(|_| Reply::Nothing);
+    let (second, other) = Scripted::unix(|_| ok(&json!([])));
+    let any = Engine::any_of([deaf, other]).expect("engines");
+    let error = any.create_service(&spec(), None, soon()).await;
+    match error.expect_err("no answer") {
+        ServiceError::Engine { source } => assert!(source.may_have_run(), "{source:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(second.operations().is_empty());
+    any.nodes(soon()).await.expect("nodes");
+    assert_eq!(second.operations(), ["GET /nodes"]);
+}
+
+#[tokio::test]
+async fn what_all_of_them_refuse_is_refused() {
+    let refuse = |_: &_| refused(400, "that is wrong");
+    let (first, one) = Scripted::unix(refuse);
+    let (second, two) = Scripted::unix(refuse);
+    let any = Engine::any_of([one, two]).expect("engines");
+    let error = any.nodes(soon()).await.expect_err("refused");
+    assert_eq!(error.refusal(), Some(Refusal::Other));
+    assert_eq!(first.operations().len() + second.operations().len(), 1);
+}
