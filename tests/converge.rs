@@ -79,6 +79,7 @@ async fn the_demo_site_is_converged_and_kept_so() {
     nothing_is_written_by_a_plan_of_everything(&mut site).await;
     from_nothing_to_converged(&mut site).await;
     a_second_sync_writes_nothing(&mut site).await;
+    stacks_are_seen_through_the_site(&mut site).await;
     a_changed_secret_rolls_its_service_alone(&mut site).await;
     renewed_certificates_reach_their_users_alone(&mut site).await;
     portainer_is_reset_alone(&mut site).await;
@@ -610,6 +611,25 @@ async fn a_second_sync_writes_nothing(site: &mut Site) {
     }
     assert_eq!(site.harness.swarm(MANAGER).await, before);
     assert_eq!(site.reloads().await, 1);
+}
+
+async fn stacks_are_seen_through_the_site(site: &mut Site) {
+    let run = site
+        .run(&["--json", "stack", "ls"], "notes")
+        .await
+        .expect(0);
+    let list: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    let stacks: Vec<&str> = list["stacks"]
+        .as_array()
+        .expect("stacks")
+        .iter()
+        .map(|stack| stack["name"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(stacks, ["notes", "portainer", "whoami"], "{run}");
+    for stack in stacks {
+        let run = site.run(&["stack", "services", stack], "converged").await;
+        run.expect(0);
+    }
 }
 
 async fn a_changed_secret_rolls_its_service_alone(site: &mut Site) {

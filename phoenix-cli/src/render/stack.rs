@@ -45,7 +45,9 @@ pub(crate) fn stack_plan(layout: &Layout, plan: &StackPlan) -> String {
         let services = number(plan.services.len(), "service");
         return format!("No changes: {services} as declared.\n");
     }
-    let _ = writeln!(text, "{} to make.", number(changes.len(), "change"));
+    if !changes.is_empty() {
+        let _ = writeln!(text, "{} to make.", number(changes.len(), "change"));
+    }
     text
 }
 

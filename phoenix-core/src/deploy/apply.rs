@@ -14,7 +14,7 @@ use super::write::Written;
 use super::{Deployment, Missing, MissingKind};
 use crate::docker::{
     LogSource, NetworkError, ObjectError, ObjectKind, ObjectObserved, ServiceProgress,
-    ServiceTarget, WaitOptions,
+    ServiceTarget, Verdict, WaitOptions,
 };
 use crate::ground::Deadline;
 use crate::stack::Unresolved;
@@ -355,7 +355,7 @@ impl Deployment<'_> {
             let name = names.get(standing.id).copied().unwrap_or(standing.name);
             teller.tell(DeployEvent::Standing {
                 service: name.to_owned(),
-                text: standing.verdict.to_string(),
+                text: in_words(standing.verdict),
             });
         };
         let found = self
@@ -489,6 +489,14 @@ impl Deployment<'_> {
                 source,
             }),
         }
+    }
+}
+
+/// How a service stands, without the counts that stand in the details too.
+pub(super) fn in_words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Progressing { detail, .. } => detail.clone(),
+        verdict => verdict.to_string(),
     }
 }
 

@@ -666,6 +666,10 @@ pub(super) fn carry_force_update(body: &mut Value, running: &Value) {
 
 /// In what a network that is there is not as the file declares it.
 fn network_warnings(network: &NetworkBody, found: &NetworkObserved) -> Vec<String> {
+    if found.driver.is_empty() {
+        // It was made just now: the manager has not set it up yet.
+        return Vec::new();
+    }
     let text = |key: &str| network.json.get(key).and_then(Value::as_str);
     let flag = |key: &str| network.json.get(key).and_then(Value::as_bool) == Some(true);
     let mut spec = NetworkSpec::overlay(&network.name);

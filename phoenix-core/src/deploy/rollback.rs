@@ -1,6 +1,6 @@
 //! Services returned to the specs they had before their last updates.
 
-use super::apply::{DeployEvent, Deployed, Teller, patient};
+use super::apply::{DeployEvent, Deployed, Teller, in_words, patient};
 use super::compare::without_attempt;
 use super::error::{DeployError, asking};
 use super::outcome::{OutcomeKind, ServiceOutcome};
@@ -58,7 +58,7 @@ pub async fn rollback(
     let mut say = |standing: ServiceProgress<'_>| {
         teller.tell(DeployEvent::Standing {
             service: standing.name.to_owned(),
-            text: standing.verdict.to_string(),
+            text: in_words(standing.verdict),
         });
     };
     let ended = engine

@@ -57,13 +57,13 @@ fn a_config_is_recognised_by_its_content_whoever_made_it() {
     let one = || wanted(ObjectKind::Config, "one");
     let docker = config("st_app", 1, "one");
     assert_eq!(
-        look(one(), &[docker.clone()], &[]),
+        look(one(), std::slice::from_ref(&docker), &[]),
         (ObjectAction::Unchanged, "st_app".to_owned())
     );
     // As versions were named before.
     let earlier = config("st_app-7692c3ad3540", 1, "one");
     assert_eq!(
-        look(one(), &[earlier.clone()], &[]),
+        look(one(), std::slice::from_ref(&earlier), &[]),
         (ObjectAction::Unchanged, "st_app-7692c3ad3540".to_owned())
     );
     // Of two with the content, the one in use: nothing restarts.
@@ -110,7 +110,7 @@ fn a_secret_is_known_by_its_fingerprint_or_the_engine_is_asked() {
     assert!(name.starts_with("st_app-") && name.len() == 19, "{name}");
     let docker = object("st_app", 1, labels(&[(STACK_LABEL, "st")]));
     assert_eq!(
-        look(two, &[docker.clone()], &[]),
+        look(two, std::slice::from_ref(&docker), &[]),
         (ObjectAction::Ask, "st_app".to_owned())
     );
     // Without a key nothing is known.

@@ -185,7 +185,9 @@ impl TaskFailure {
     #[must_use]
     pub fn last_of(service: &str, tasks: &[Task], nodes: &[Node]) -> Option<Self> {
         let failed = tasks.iter().filter(|task| task.state.is_failure());
-        let last = failed.max_by_key(|task| task.created_at)?;
+        // What a rollback cuts short says nothing of why it was begun.
+        let last = failed
+            .max_by_key(|task| (!task.error.contains("context canceled"), task.created_at))?;
         Some(Self::of(service, last, nodes))
     }
 

@@ -62,13 +62,14 @@ impl StackStep {
 
     async fn options(&self, manager: &str, engine: &Engine) -> Result<DeployOptions, Failure> {
         let site = &self.cx.site;
-        let mut options = DeployOptions::default();
-        options.secrets = self.secrets(manager, engine).await?;
-        options.service_labels = site.stacks[&self.name].service_labels.clone();
-        options.object_labels = BTreeMap::from([(SITE_LABEL.to_owned(), site.name.clone())]);
-        options.retry_rolled_back = self.cx.retry_rolled_back();
-        options.request = self.cx.act().allowed();
-        Ok(options)
+        Ok(DeployOptions {
+            secrets: self.secrets(manager, engine).await?,
+            service_labels: site.stacks[&self.name].service_labels.clone(),
+            object_labels: BTreeMap::from([(SITE_LABEL.to_owned(), site.name.clone())]),
+            retry_rolled_back: self.cx.retry_rolled_back(),
+            request: self.cx.act().allowed(),
+            ..DeployOptions::default()
+        })
     }
 
     /// What would be done about the services, in the light of secrets that get new versions.
