@@ -342,6 +342,7 @@ async fn either_tool_takes_over_from_the_other_and_restarts_nothing() {
     assert_eq!(swarm.objects().await, objects);
 
     a_removed_stack_leaves_nothing_and_can_come_back_at_once(&swarm).await;
+    what_is_left_out_goes_when_it_is_asked_for(&swarm).await;
     swarm.stop().await;
 }
 
@@ -363,6 +364,37 @@ async fn a_removed_stack_leaves_nothing_and_can_come_back_at_once(swarm: &Swarm)
     assert_eq!(swarm.volumes("both").await, BTreeSet::new());
     let run = swarm.stack(&["rm", "both"]).await.expect(0);
     assert_eq!(run.stdout, "Nothing is there of stack both.\n");
+}
+
+async fn what_is_left_out_goes_when_it_is_asked_for(swarm: &Swarm) {
+    swarm.deploy("both.yml", "part", &[]).await.expect(0);
+    let worker = format!("services: {{ worker: {{ image: \"busybox:1.37\", {QUICK} }} }}\n");
+    swarm.write("part.yml", &worker);
+    let run = swarm.deploy("part.yml", "part", &[]).await.expect(0);
+    let left = "service part_web is not in the compose file; it is left alone";
+    assert!(run.stderr.contains(left), "{run}");
+    assert!(swarm.services().await.contains_key("part_web"));
+    let run = swarm
+        .deploy("part.yml", "part", &["--prune"])
+        .await
+        .expect(0);
+    for gone in [
+        "service part_web",
+        "network part_back",
+        "secret part_password",
+        "config part_settings",
+    ] {
+        assert!(run.stdout.contains(&format!("- {gone} (")), "{gone}: {run}");
+    }
+    assert_eq!(swarm.objects().await, BTreeSet::new());
+    let services: Vec<String> = swarm.services().await.into_keys().collect();
+    assert_eq!(services, ["part_worker"]);
+    let run = swarm
+        .deploy("part.yml", "part", &["--prune"])
+        .await
+        .expect(0);
+    assert!(run.stdout.contains("nothing to change"), "{run}");
+    swarm.remove("part").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 mod ca;
 mod cert;
-mod stack;
+mod stack_swarm;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ pub(crate) use ca::{
     PassphraseSource,
 };
 pub(crate) use cert::{Cert, CertCheck, CertIssue, CertShow, CertVerify};
-pub(crate) use stack::{
-    ResolveImage, Stack, StackDeploy, StackDiff, StackFile, StackLogs, StackLs, StackPs, StackRm,
-    StackRollback, StackServices, SwarmPlace,
+pub(crate) use stack_swarm::{
+    ResolveImage, StackDeploy, StackDiff, StackFile, StackLogs, StackLs, StackOnSwarm, StackPs,
+    StackRm, StackRollback, StackServices, SwarmPlace,
 };
 
 /// Takes a site of Proxmox VE guests, a private CA, a Docker Swarm, secrets, Portainer and stacks
@@ -120,7 +120,7 @@ pub(crate) enum Command {
     Check,
     /// Deploy, look at, roll back and remove stacks on a swarm, with a site or without one
     #[command(subcommand)]
-    Stack(Stack),
+    Stack(StackOnSwarm),
     /// Look at, check and issue certificates; most of it needs no site
     #[command(subcommand)]
     Cert(Cert),

@@ -6,7 +6,7 @@ mod cert;
 mod check;
 mod exec;
 mod renew;
-mod stack;
+mod stack_swarm;
 mod status;
 mod sync;
 
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments, printer: &Arc<Printer>) -> Result {
         Command::Exec(exec) => exec::exec(global, printer, exec),
         Command::Status => status::status(global, printer),
         Command::Check => check::check(global, printer),
-        Command::Stack(command) => stack::stack(global, printer, command),
+        Command::Stack(command) => stack_swarm::stack(global, printer, command),
         Command::Cert(command) => cert::cert(global, printer, command),
         Command::Ca(command) => ca::ca(global, printer, command),
         Command::Schema => Ok(schema(printer)),

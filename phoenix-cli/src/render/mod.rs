@@ -7,7 +7,7 @@ mod failure;
 mod plan;
 mod problems;
 mod report;
-mod stack;
+mod stack_swarm;
 mod status;
 mod table;
 
@@ -24,7 +24,7 @@ pub(crate) use failure::{details, failure, reason};
 pub(crate) use plan::{change, plan, plan_line};
 pub(crate) use problems::{Severity, count, problem};
 pub(crate) use report::report;
-pub(crate) use stack::{
+pub(crate) use stack_swarm::{
     deployed, removed, stack_event, stack_lines, stack_list, stack_plan, stack_services,
     stack_tasks,
 };

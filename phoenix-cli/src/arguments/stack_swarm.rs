@@ -1,4 +1,4 @@
-//! The command line of `phoenix stack`.
+//! The command line of `phoenix stack`, as far as it is about stacks on a swarm.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::timeout;
 use crate::exit;
 
-/// What to do with stacks.
+/// What to do with stacks on a swarm.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Stack {
+pub(crate) enum StackOnSwarm {
     /// Make a stack as its compose file declares, and wait until it is
     ///
     /// Where nothing differs nothing is sent. Every service ends in one of several ways, each with

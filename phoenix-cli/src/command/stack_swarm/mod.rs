@@ -12,22 +12,22 @@ use phoenix_core::docker::EngineError;
 use serde::Serialize;
 
 use super::Result;
-use crate::arguments::{Global, Stack};
+use crate::arguments::{Global, StackOnSwarm};
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::render;
 
-pub(super) fn stack(global: &Global, printer: &Arc<Printer>, command: &Stack) -> Result {
+pub(super) fn stack(global: &Global, printer: &Arc<Printer>, command: &StackOnSwarm) -> Result {
     match command {
-        Stack::Deploy(arguments) => deploy::deploy(global, printer, arguments),
-        Stack::Diff(arguments) => deploy::diff(global, printer, arguments),
-        Stack::Rollback(arguments) => deploy::rollback(global, printer, arguments),
-        Stack::Rm(arguments) => rm::rm(global, printer, arguments),
-        Stack::Ls(arguments) => look::ls(global, printer, arguments),
-        Stack::Services(arguments) => look::services(global, printer, arguments),
-        Stack::Ps(arguments) => look::ps(global, printer, arguments),
-        Stack::Logs(arguments) => look::logs(global, printer, arguments),
+        StackOnSwarm::Deploy(arguments) => deploy::deploy(global, printer, arguments),
+        StackOnSwarm::Diff(arguments) => deploy::diff(global, printer, arguments),
+        StackOnSwarm::Rollback(arguments) => deploy::rollback(global, printer, arguments),
+        StackOnSwarm::Rm(arguments) => rm::rm(global, printer, arguments),
+        StackOnSwarm::Ls(arguments) => look::ls(global, printer, arguments),
+        StackOnSwarm::Services(arguments) => look::services(global, printer, arguments),
+        StackOnSwarm::Ps(arguments) => look::ps(global, printer, arguments),
+        StackOnSwarm::Logs(arguments) => look::logs(global, printer, arguments),
     }
 }
 
