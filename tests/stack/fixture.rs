@@ -395,8 +395,8 @@ impl Watch {
 pub(crate) struct Background(JoinHandle<Run>);
 
 impl Background {
-    #[track_caller]
-    pub(crate) fn expect(self, code: i32) -> impl Future<Output = Run> {
-        async move { self.0.await.expect("its end").expect(code) }
+    /// Demands an exit code.
+    pub(crate) async fn expect(self, code: i32) -> Run {
+        self.0.await.expect("its end").expect(code)
     }
 }
