@@ -14,6 +14,7 @@ use super::error::{EngineError, Refusal};
 use crate::ground::Deadline;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const SET_UP_POLL: Duration = Duration::from_millis(200);
 const IN_USE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A network as it should be.
@@ -54,7 +55,8 @@ impl NetworkSpec {
     }
 
     /// What an existing network of that name has otherwise. Options and subnets that the spec
-    /// does not name are the engine's business, and so are labels beside the wanted ones.
+    /// does not name are the engine's business, and so are labels beside the wanted ones. What
+    /// cannot be known yet ([`NetworkObserved::is_pending`]) is no difference.
     #[must_use]
     pub fn differences(&self, found: &NetworkObserved) -> Vec<NetworkDifference> {
         let mut differences = Vec::new();
@@ -68,7 +70,10 @@ impl NetworkSpec {
             }
         };
         let scope = if self.swarm_scoped { "swarm" } else { "local" };
-        compare("driver", self.driver.clone(), found.driver.clone());
+        let pending = found.is_pending();
+        if !pending {
+            compare("driver", self.driver.clone(), found.driver.clone());
+        }
         compare("scope", scope.to_owned(), found.scope.clone());
         compare(
             "attachable",
@@ -80,7 +85,7 @@ impl NetworkSpec {
             self.internal.to_string(),
             found.internal.to_string(),
         );
-        if !self.subnets.is_empty() {
+        if !self.subnets.is_empty() && !pending {
             let sorted = |subnets: &[String]| {
                 let mut subnets = subnets.to_vec();
                 subnets.sort();
@@ -93,6 +98,9 @@ impl NetworkSpec {
             ("label", &self.labels, &found.labels),
         ];
         for (kind, wanted, found) in maps {
+            if kind == "option" && pending {
+                continue;
+            }
             for (key, value) in wanted {
                 if found.get(key) != Some(value) {
                     differences.push(NetworkDifference {
@@ -115,7 +123,7 @@ pub struct NetworkObserved {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Its driver.
+    /// Its driver; empty while the swarm has not set it up ([`NetworkObserved::is_pending`]).
     pub driver: String,
     /// `swarm`, `local` or `global`.
     pub scope: String,
@@ -131,6 +139,15 @@ pub struct NetworkObserved {
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+}
+
+impl NetworkObserved {
+    /// Whether the swarm has taken it on and not set it up yet: its driver, its subnets and its
+    /// options cannot be known.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.scope == "swarm" && self.driver.is_empty()
+    }
 }
 
 impl From<models::Network> for NetworkObserved {
@@ -199,6 +216,14 @@ pub enum NetworkError {
         name: String,
         /// The engine's refusal.
         source: EngineError,
+    },
+    /// The swarm has not set it up by the deadline.
+    #[error("the swarm has not set network {name} up within {}", humantime::format_duration(*waited))]
+    Pending {
+        /// The name.
+        name: String,
+        /// How long was waited.
+        waited: Duration,
     },
     /// Services or tasks still use it at the deadline.
     #[error("network {id} is still in use")]
@@ -321,6 +346,30 @@ impl Engine {
         } else {
             source.into()
         })
+    }
+
+    /// Waits until the swarm has set up a network of its own that was just created: the leader
+    /// gives it its driver and its subnets some time after it was taken on.
+    ///
+    /// # Errors
+    /// [`NetworkError::Pending`] at the deadline, or [`NetworkError::Engine`].
+    pub async fn await_network(
+        &self,
+        name: &str,
+        deadline: Deadline,
+    ) -> Result<NetworkObserved, NetworkError> {
+        loop {
+            match self.find_network(name, deadline).await? {
+                Some(found) if !found.is_pending() => return Ok(found),
+                _ => {}
+            }
+            if let Err(elapsed) = deadline.pause(SET_UP_POLL).await {
+                return Err(NetworkError::Pending {
+                    name: name.to_owned(),
+                    waited: elapsed.allowed,
+                });
+            }
+        }
     }
 
     /// The identifier of a network that every node has, such as `host`, as services refer to it.

@@ -4,7 +4,9 @@
 use std::error::Error;
 
 use super::failure::{Failure, FailureClass, ProgramEnd};
-use crate::docker::{EngineError, NodeError, SwarmError, SwarmState, TasksRemain, Unreached};
+use crate::docker::{
+    EngineError, NetworkError, NodeError, SwarmError, SwarmState, TasksRemain, Unreached,
+};
 use crate::guest::{CommandFailed, GuestError, Output};
 use crate::pki::{IssueError, StepCaError};
 use crate::portainer::PortainerError;
@@ -41,6 +43,7 @@ fn unanswered(error: &(dyn Error + 'static)) -> bool {
             Some(SwarmError::StillJoining { .. } | SwarmError::NotManaging { .. })
         )
         || matches!(find(error), Some(NodeError::NotInTime { .. }))
+        || matches!(find(error), Some(NetworkError::Pending { .. }))
         || find::<TasksRemain>(error).is_some()
 }
 

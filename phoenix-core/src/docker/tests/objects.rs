@@ -370,6 +370,41 @@ async fn networks_are_compared_only_in_what_was_wanted() {
 }
 
 #[tokio::test]
+async fn a_network_is_waited_for_until_the_swarm_has_set_it_up() {
+    let network = |driver: &str, config: Value| {
+        json!([{
+            "Name": "t", "Id": "n1", "Scope": "swarm", "Driver": driver, "Attachable": true,
+            "IPAM": {"Driver": "", "Options": null, "Config": config},
+            "Options": null, "Labels": null,
+        }])
+    };
+    let (server, engine) = Scripted::unix(move |seen| match seen.nth {
+        0 => ok(&json!([])),
+        1 => ok(&network("", Value::Null)),
+        _ => ok(&network("overlay", json!([{"Subnet": "10.1.0.0/24"}]))),
+    });
+    let found = engine.await_network("t", soon()).await.expect("set up");
+    assert_eq!(found.driver, "overlay");
+    assert!(!found.is_pending());
+    assert_eq!(server.seen().len(), 3);
+
+    let (_server, engine) = Scripted::unix(move |_| ok(&network("", Value::Null)));
+    let found = engine.find_network("t", soon()).await.expect("list");
+    let found = found.expect("found");
+    assert!(found.is_pending());
+    let mut spec = NetworkSpec::overlay("t");
+    spec.attachable = true;
+    spec.subnets = vec!["10.1.0.0/24".to_owned()];
+    spec.options = labels(&[("a", "b")]);
+    assert_eq!(spec.differences(&found), []);
+    spec.internal = true;
+    assert_eq!(spec.differences(&found).len(), 1);
+    let brief = Deadline::after(Duration::from_millis(100));
+    let error = engine.await_network("t", brief).await.expect_err("pending");
+    assert!(matches!(error, NetworkError::Pending { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_volume_in_use_is_waited_for_and_odd_names_never_leave() {
     let (server, engine) = Scripted::unix(|seen| match seen.operation().as_str() {
         "GET /volumes" => ok(&json!({"Volumes": [{

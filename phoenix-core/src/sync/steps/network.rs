@@ -43,6 +43,13 @@ impl Step for NetworkStep {
         let Some(network) = found else {
             return Ok(Observation::differs(self.unobserved()));
         };
+        if network.is_pending() {
+            return Ok(Observation::differs(vec![Change::new(
+                Verb::Await,
+                format!("network {}", self.name),
+                "the swarm has not set it up yet",
+            )]));
+        }
         let spec = self.spec();
         if network.driver != spec.driver || network.scope != "swarm" {
             return Err(Failure::message(
@@ -68,13 +75,23 @@ impl Step for NetworkStep {
 
     async fn apply(&self, progress: &Progress) -> Result<(), Failure> {
         let (manager, engine) = self.cx.manager().await?;
-        engine
-            .create_network(&self.spec(), self.cx.act())
+        let found = engine
+            .find_network(&self.name, self.cx.look())
             .await
             .map_err(explain::at(&manager))?;
-        for change in self.unobserved() {
-            progress.changed(change);
+        if found.is_none() {
+            engine
+                .create_network(&self.spec(), self.cx.act())
+                .await
+                .map_err(explain::at(&manager))?;
+            for change in self.unobserved() {
+                progress.changed(change);
+            }
         }
+        engine
+            .await_network(&self.name, self.cx.act())
+            .await
+            .map_err(explain::at(&manager))?;
         Ok(())
     }
 
