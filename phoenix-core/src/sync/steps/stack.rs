@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::secret::{SITE_LABEL, SecretVersion, find};
 use crate::docker::{
     Engine, ObjectKind, Outcome, ServiceObserved, ServiceProgress, ServiceTarget, Verdict,
-    WaitOptions,
+    WaitOptions, ignored_on, kept_by, without_ignored,
 };
 use crate::ground::{Deadline, SecretBytes};
 use crate::stack::{
@@ -212,8 +212,22 @@ impl StackStep {
             .services(&[(STACK_LABEL, Some(&self.name))], self.cx.look())
             .await
             .map_err(explain::at(&manager))?;
+        let nodes = engine
+            .nodes(self.cx.look())
+            .await
+            .map_err(explain::at(&manager))?;
+        let asked = engine
+            .api_version(self.cx.look())
+            .await
+            .map_err(explain::at(&manager))?;
+        let kept = kept_by(asked, &nodes);
         let mut services = Vec::new();
         for body in &rendered.services {
+            warnings.extend(
+                ignored_on(&nodes, &body.json)
+                    .iter()
+                    .map(|ignored| format!("service {}: {ignored}", body.name)),
+            );
             let mut body = body.clone();
             let found = running.iter().find(|service| service.name() == body.name);
             let why = match found {
@@ -221,7 +235,8 @@ impl StackStep {
                 Some(found) => {
                     carry_digest(&mut body.json, &found.spec);
                     carry_force_update(&mut body.json, &found.spec);
-                    difference(&body.json, &found.spec)
+                    let declared = without_ignored(kept, &body.json);
+                    difference(&declared, &without_ignored(kept, &found.spec))
                         .iter()
                         .map(ToString::to_string)
                         .collect()
