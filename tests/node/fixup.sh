@@ -5,7 +5,7 @@ set -e
 root=$1
 out=$2
 cd "$root"
-# Trixie's packages hold their files below /usr; these links come with a package that is not here.
+# From trixie on, packages hold their files below /usr; these links come with a package that is not here.
 for dir in bin sbin lib lib64; do
     [ ! -d "usr/$dir" ] || [ -e "$dir" ] || ln -s "usr/$dir" "$dir"
 done
@@ -24,8 +24,10 @@ for name in $(chroot . /bin/busybox --list); do
     [ -e "bin/$name" ] || [ -e "sbin/$name" ] || [ -e "usr/bin/$name" ] || [ -e "usr/sbin/$name" ] ||
         ln -s busybox "bin/$name"
 done
-# guest-shutdown runs /sbin/shutdown.
-ln -sf /usr/local/sbin/lab-shutdown usr/sbin/shutdown
+# guest-shutdown runs /sbin/shutdown, which is not /usr/sbin everywhere.
+for dir in usr/sbin sbin; do
+    ln -sf /usr/local/sbin/lab-shutdown $dir/shutdown
+done
 rm -rf usr/share/doc usr/share/man usr/share/locale usr/share/info var/cache/apt var/lib/apt/lists
 mkdir -p "$out/bin"
 cp -L bin/busybox "$out/bin/busybox"

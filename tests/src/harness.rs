@@ -403,11 +403,9 @@ pub struct EngineCall {
 }
 
 impl EngineCall {
-    /// A request in a line of an engine's log:
-    /// `... level=debug msg="Calling GET /v1.45/info" spanID=...`.
+    /// A request in a line of an engine's log.
     fn of(node: &Node, line: &str) -> Option<Self> {
-        let (_, call) = line.split_once("msg=\"Calling ")?;
-        let (method, path) = call.split_once('"')?.0.split_once(' ')?;
+        let (method, path) = logged_request(line)?;
         Some(Self {
             node: node.name().to_owned(),
             method: method.to_owned(),
@@ -420,6 +418,24 @@ impl EngineCall {
     pub fn is_write(&self) -> bool {
         !matches!(self.method.as_str(), "GET" | "HEAD")
     }
+}
+
+/// Method and path of the request that a line of an engine's log tells of:
+/// `... level=debug msg="Calling GET /v1.45/info" spanID=...`, or since Docker 28
+/// `... level=debug msg="handling GET request" method=GET module=api request-url=/v1.45/info ...`,
+/// where a path with a query stands in quotes.
+fn logged_request(line: &str) -> Option<(&str, &str)> {
+    if let Some((_, call)) = line.split_once("msg=\"Calling ") {
+        return call.split_once('"')?.0.split_once(' ');
+    }
+    let (_, rest) = line.split_once("msg=\"handling ")?;
+    let (method, rest) = rest.split_once(" request\"")?;
+    let (_, url) = rest.split_once(" request-url=")?;
+    let end = |url: &str, sign| url.find(sign).unwrap_or(url.len());
+    Some(match url.strip_prefix('"') {
+        Some(url) => (method, &url[..end(url, '"')]),
+        None => (method, &url[..end(url, ' ')]),
+    })
 }
 
 /// The services of a swarm at one moment.
@@ -510,5 +526,35 @@ impl Swarm {
                     .is_some_and(|(before, _)| before == logical)
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_off_the_logs_of_old_and_new_engines() {
+        for (line, request) in [
+            (
+                "time=\"x\" level=debug msg=\"Calling GET /v1.41/tasks?filters=%7B%7D\"",
+                Some(("GET", "/v1.41/tasks?filters=%7B%7D")),
+            ),
+            (
+                "time=\"x\" level=debug msg=\"Calling HEAD /_ping\" spanID=1 traceID=2",
+                Some(("HEAD", "/_ping")),
+            ),
+            (
+                "time=\"x\" level=debug msg=\"handling POST request\" method=POST module=api request-url=/v1.47/services/create vars=\"map[version:1.47]\"",
+                Some(("POST", "/v1.47/services/create")),
+            ),
+            (
+                "time=\"x\" level=debug msg=\"handling GET request\" method=GET module=api request-url=\"/v1.47/tasks?filters=%7B%7D\" vars=\"map[version:1.47]\"",
+                Some(("GET", "/v1.47/tasks?filters=%7B%7D")),
+            ),
+            ("time=\"x\" level=debug msg=\"form data: {}\"", None),
+        ] {
+            assert_eq!(logged_request(line), request, "{line}");
+        }
     }
 }

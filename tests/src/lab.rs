@@ -6,6 +6,7 @@
 //! belongs to a process is also watched by a reaper, a process that takes it down when its owner
 //! is gone.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::packages;
 use crate::place::{self, Places};
 use crate::process::{self, Running};
 use crate::registry::Registry;
+use crate::release::{self, EngineRelease};
 use crate::root::{self, Root};
 use crate::site;
 use crate::{LabError, Result};
@@ -37,6 +39,8 @@ pub const TEST_PREFIX: &str = "phoenix-test-";
 pub const PORTAINER_IMAGE: &str = "portainer/portainer-ce:2.21.4";
 
 const FIRST_ADDRESS: u8 = 11;
+/// Whatever engines a lab has, its own images are the same.
+const IMAGES_FROM: EngineRelease = EngineRelease::Trixie;
 
 /// What a lab is to be.
 #[derive(Debug, Clone)]
@@ -45,6 +49,10 @@ pub struct LabOptions {
     pub name: String,
     /// Its guests, in the order of their addresses, which start at .11.
     pub guests: Vec<Guest>,
+    /// Where their engines come from, in the same order, the last one for all that follow. Where
+    /// it is empty, `$PHOENIX_LAB_ENGINES` says so for a test's lab (`bookworm`, or a list with
+    /// commas), else all have the default one.
+    pub engines: Vec<EngineRelease>,
     /// Whether it outlives this process.
     pub detached: bool,
 }
@@ -59,6 +67,7 @@ impl LabOptions {
         Self {
             name: format!("{TEST_PREFIX}{}", hex::encode(random)),
             guests: Self::demo("").guests,
+            engines: Vec::new(),
             detached: false,
         }
     }
@@ -69,6 +78,7 @@ impl LabOptions {
         Self {
             name: name.to_owned(),
             guests: Vec::new(),
+            engines: Vec::new(),
             detached: true,
         }
         .with_guests([("portainer", 1001), ("drphoenix", 1002), ("traefik", 1003)])
@@ -82,9 +92,34 @@ impl LabOptions {
             .map(|(name, vmid)| Guest {
                 name: name.to_owned(),
                 vmid,
+                engine: EngineRelease::default(),
             })
             .collect();
         self
+    }
+
+    /// With engines of these releases, in the order of the guests, the last one for all that
+    /// follow.
+    #[must_use]
+    pub fn with_engines(mut self, engines: impl IntoIterator<Item = EngineRelease>) -> Self {
+        self.engines = engines.into_iter().collect();
+        self
+    }
+
+    /// The guests with their engines.
+    fn equipped(&self) -> Result<Vec<Guest>> {
+        let named = std::env::var("PHOENIX_LAB_ENGINES").unwrap_or_default();
+        let engines = if self.engines.is_empty() && !self.detached && !named.is_empty() {
+            release::parse_list(&named)?
+        } else {
+            self.engines.clone()
+        };
+        let last = engines.last().copied().unwrap_or_default();
+        let engines = engines.into_iter().chain(std::iter::repeat(last));
+        let guests = self.guests.iter().cloned().zip(engines);
+        Ok(guests
+            .map(|(guest, engine)| Guest { engine, ..guest })
+            .collect())
     }
 
     fn check(&self) -> Result<()> {
@@ -225,7 +260,8 @@ impl Lab {
         options.check()?;
         let places = Places::of_this_user()?;
         remove_orphans(&places).await?;
-        let root = root::ensure(&places).await?;
+        let guests = options.equipped()?;
+        let roots = Roots::ensure(&places, &guests).await?;
         let record = {
             let _lock = places.lock(&places.run, "labs").await?;
             if places.lab(&options.name).exists() {
@@ -240,7 +276,7 @@ impl Lab {
                 owner,
                 engine: outer.engine.socket().to_owned(),
                 network: None,
-                guests: options.guests,
+                guests,
                 processes: Vec::new(),
                 site: None,
             };
@@ -249,7 +285,7 @@ impl Lab {
             record
         };
         let name = record.name.clone();
-        match Self::raise(&places, record, root).await {
+        match Self::raise(&places, record, roots).await {
             Ok(lab) => Ok(lab),
             Err(error) => {
                 // The reason why it did not come up is the one to tell.
@@ -259,7 +295,7 @@ impl Lab {
         }
     }
 
-    async fn raise(places: &Places, mut record: Record, root: Root) -> Result<Self> {
+    async fn raise(places: &Places, mut record: Record, roots: Roots) -> Result<Self> {
         if let Some(owner) = record.owner {
             let reaper = start_reaper(places, &record.name, owner)?;
             record.processes.push(("reaper".to_owned(), reaper));
@@ -267,14 +303,16 @@ impl Lab {
         }
         let outer = Engine::at(&record.engine);
         let labels = json!({ LABEL: record.name });
-        root::ensure_image(places, &root, &outer).await?;
+        for root in roots.of_nodes.values() {
+            root::ensure_image(places, root, &outer).await?;
+        }
         let network = network::create(&outer, &record.name, &labels).await?;
         record.network = Some(network.clone());
         record.save(places)?;
         let nodes = nodes_of(places, &record, &network);
         let (registry, ()) = tokio::try_join!(
-            raise_registry(places, &mut record, &network, &root),
-            raise_nodes(&nodes, &network, &root, &labels),
+            raise_registry(places, &mut record, &network, &roots.of_images),
+            raise_nodes(&nodes, &network, &roots, &labels),
         )?;
         Ok(Self {
             places: places.clone(),
@@ -282,7 +320,7 @@ impl Lab {
             network,
             nodes,
             registry,
-            root,
+            root: roots.of_images,
             gone: false,
         })
     }
@@ -299,7 +337,7 @@ impl Lab {
             .network
             .clone()
             .ok_or_else(|| LabError::Unsuitable(format!("the lab '{name}' did not come up")))?;
-        let root = root::ensure(&places).await?;
+        let root = root::ensure(&places, IMAGES_FROM).await?;
         Ok(Self {
             nodes: nodes_of(&places, &record, &network),
             registry: Registry::at(network.gateway().into()),
@@ -437,13 +475,41 @@ fn nodes_of(places: &Places, record: &Record, network: &Network) -> Vec<Node> {
         .collect()
 }
 
-async fn raise_nodes(nodes: &[Node], network: &Network, root: &Root, labels: &Value) -> Result<()> {
+/// The roots that a lab is made of.
+struct Roots {
+    /// By the release of the nodes that have it.
+    of_nodes: BTreeMap<EngineRelease, Root>,
+    /// What the lab's own images are made of.
+    of_images: Root,
+}
+
+impl Roots {
+    async fn ensure(places: &Places, guests: &[Guest]) -> Result<Self> {
+        let mut of_nodes = BTreeMap::new();
+        for guest in guests {
+            if !of_nodes.contains_key(&guest.engine) {
+                of_nodes.insert(guest.engine, root::ensure(places, guest.engine).await?);
+            }
+        }
+        Ok(Self {
+            of_nodes,
+            of_images: root::ensure(places, IMAGES_FROM).await?,
+        })
+    }
+}
+
+async fn raise_nodes(
+    nodes: &[Node],
+    network: &Network,
+    roots: &Roots,
+    labels: &Value,
+) -> Result<()> {
     let hosts: Vec<String> = nodes
         .iter()
         .map(|node| format!("{}:{}", node.name(), node.ip()))
         .collect();
-    let image = root.image();
     try_join_all(nodes.iter().map(async |node| {
+        let image = roots.of_nodes[&node.release()].image();
         node.create(&image, network, &hosts, labels).await?;
         node.wait().await
     }))
@@ -602,7 +668,7 @@ pub async fn down(places: &Places, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Leaves a user's engine as it was: without the nodes' image, unless a lab is up. Labs of tests
+/// Leaves a user's engine as it was: without the nodes' images, unless a lab is up. Labs of tests
 /// do not, so that the next one need not import it again.
 ///
 /// # Errors
@@ -631,12 +697,14 @@ pub async fn clean(places: &Places) -> Result<()> {
     remove_dir(&places.cache)
 }
 
-/// Fetches and makes everything that a lab needs, without starting one.
+/// Fetches and makes everything that labs need, of whatever engines, without starting one.
 ///
 /// # Errors
 /// Where something is missing or cannot be made.
 pub async fn prepare(places: &Places) -> Result<()> {
-    root::ensure(places).await?;
+    for release in EngineRelease::ALL {
+        root::ensure(places, release).await?;
+    }
     packages::unpack(places, "docker-registry", "docker-registry").await?;
     if outer::find(places).await?.is_none() {
         packages::unpack(places, "docker.io", "dockerd").await?;

@@ -11,7 +11,8 @@
 //! * [`packages`]: what Debian has to provide
 //! * [`outer`]: the engine that runs the nodes
 //! * [`engine`]: a Docker engine's API
-//! * [`root`]: the nodes' root file system
+//! * [`release`]: which engines there are
+//! * [`root`]: the nodes' root file systems
 //! * [`network`]: a lab's bridge and addresses
 //! * [`node`]: one guest
 //! * [`image`] and [`registry`]: images made here, and their way to the nodes
@@ -42,6 +43,7 @@ pub mod portainer;
 pub mod process;
 pub mod proxmox_api;
 pub mod registry;
+pub mod release;
 pub mod root;
 pub mod site;
 pub mod step_ca;
@@ -51,6 +53,7 @@ pub mod wire;
 pub use error::LabError;
 pub use lab::{Lab, LabOptions};
 pub use node::{Node, Output, Service, ServiceAction};
+pub use release::EngineRelease;
 
 /// The result of the lab's operations.
 pub type Result<T, E = LabError> = std::result::Result<T, E>;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::engine::Engine;
 use crate::network::Network;
 use crate::place;
+use crate::release::EngineRelease;
 use crate::{LabError, Result};
 
 /// A node's services answer within this time of its start.
@@ -40,6 +41,9 @@ pub struct Guest {
     pub name: String,
     /// Its number at the Proxmox API.
     pub vmid: u32,
+    /// Where its engine comes from.
+    #[serde(default)]
+    pub engine: EngineRelease,
 }
 
 /// What a program wrote and how it ended.
@@ -168,6 +172,12 @@ impl Node {
     #[must_use]
     pub fn vmid(&self) -> u32 {
         self.guest.vmid
+    }
+
+    /// Where its engine comes from.
+    #[must_use]
+    pub fn release(&self) -> EngineRelease {
+        self.guest.engine
     }
 
     /// Its address on the lab's network.

@@ -1,9 +1,9 @@
-//! The nodes' root file system: Debian trixie, unpacked by mmdebstrap without running maintainer
-//! scripts, from the mirror that the host itself uses.
+//! The nodes' root file systems: one for each release of Debian whose engine is wanted, unpacked
+//! by mmdebstrap without running maintainer scripts, from the mirror that the host itself uses.
 //!
-//! It is kept in the cache under a hash of everything that shaped it, and in the outer engine as
-//! an image of the same tag. What a lab writes into its nodes (scripts, the daemon's settings) is
-//! not part of it.
+//! A root is kept in the cache under a hash of everything that shaped it, and in the outer engine
+//! as an image of the same tag. What a lab writes into its nodes (scripts, the daemon's settings)
+//! is not part of it. A root is not made again when the mirror has newer packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,16 @@ use std::process::Command;
 use crate::engine::Engine;
 use crate::packages::{self, TOOLS, UNPRIVILEGED_TOOLS};
 use crate::place::{self, Places, short_hash};
+use crate::release::EngineRelease;
 use crate::{LabError, Result, process};
 
-const SUITE: &str = "trixie";
 const FIXUP: &str = include_str!("../node/fixup.sh");
 const REPOSITORY: &str = "phoenix-lab-node";
 
-/// What a node has, beside what these need.
+/// What every node has, beside what these need.
 const PACKAGES: &[&str] = &[
     "base-files",
     "docker.io",
-    "docker-cli",
     "qemu-guest-agent",
     "iptables",
     "iproute2",
@@ -41,6 +40,7 @@ const PACKAGES: &[&str] = &[
 /// A root in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
+    release: EngineRelease,
     dir: PathBuf,
     hash: String,
 }
@@ -65,23 +65,30 @@ impl Root {
     }
 }
 
-/// Has the root, made where the cache lacks it.
+/// What a node of this release has, beside what these need.
+fn packages_of(release: EngineRelease) -> Vec<&'static str> {
+    [PACKAGES, release.packages()].concat()
+}
+
+/// Has the root of a release, made where the cache lacks it.
 ///
 /// # Errors
 /// Where packages are missing, or mmdebstrap fails.
-pub async fn ensure(places: &Places) -> Result<Root> {
+pub async fn ensure(places: &Places, release: EngineRelease) -> Result<Root> {
     let architecture = std::env::consts::ARCH;
     let hash = short_hash(&[
-        SUITE.as_bytes(),
+        release.suite().as_bytes(),
         architecture.as_bytes(),
         FIXUP.as_bytes(),
-        PACKAGES.join(" ").as_bytes(),
+        packages_of(release).join(" ").as_bytes(),
     ]);
     let root = Root {
+        release,
         dir: places.cache.join(format!("root-{hash}")),
         hash,
     };
-    let _lock = places.lock(&places.cache, "root").await?;
+    let lock = format!("root-{release}");
+    let _lock = places.lock(&places.cache, &lock).await?;
     if !root.dir.exists() {
         let unprivileged = if place::is_root() {
             &[]
@@ -139,7 +146,8 @@ async fn make(root: &Root) -> Result<()> {
         text.push_str(&deb822(&path)?);
         text.push('\n');
     }
-    let sources = trixie_sources(&text, &codename).ok_or_else(|| {
+    let suite = root.release.suite();
+    let sources = sources_of(&text, &codename, suite).ok_or_else(|| {
         LabError::Unsuitable(format!(
             "apt's sources have no entry for Debian's '{codename}' with the component 'main'"
         ))
@@ -164,7 +172,7 @@ async fn make(root: &Root) -> Result<()> {
     command
         .env("LC_ALL", "C.UTF-8")
         .arg("--variant=extract")
-        .arg(format!("--include={}", PACKAGES.join(",")))
+        .arg(format!("--include={}", packages_of(root.release).join(",")))
         .arg(format!("--aptopt={}", settings.display()))
         .arg("--aptopt=Apt::Install-Recommends \"false\"")
         .arg(format!(
@@ -173,7 +181,7 @@ async fn make(root: &Root) -> Result<()> {
             busybox.display()
         ))
         .arg("--format=tar")
-        .arg(SUITE)
+        .arg(suite)
         .arg(partial.join("root.tar"))
         .arg(&list);
     process::run(command).await?;
@@ -233,10 +241,10 @@ fn one_line_source(line: &str) -> Option<String> {
     Some(stanza)
 }
 
-/// The stanza of the host's Debian archive, with the suite replaced.
+/// The stanza of the host's Debian archive, with the suite replaced by `suite`.
 ///
 /// Other archives use Debian's suite names as well; Debian's own end in `debian` by convention.
-fn trixie_sources(stanzas: &str, codename: &str) -> Option<String> {
+fn sources_of(stanzas: &str, codename: &str, suite: &str) -> Option<String> {
     let field = |stanza: &str, name: &str| {
         stanza.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
@@ -263,7 +271,7 @@ fn trixie_sources(stanzas: &str, codename: &str) -> Option<String> {
         .collect();
     found.sort_by_key(|(uri, _)| !uri.trim_end_matches('/').ends_with("debian"));
     let (uri, signed) = found.into_iter().next()?;
-    let mut stanza = format!("Types: deb\nURIs: {uri}\nSuites: {SUITE}\nComponents: main\n");
+    let mut stanza = format!("Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n");
     if let Some(signed) = signed {
         stanza.push_str(&format!("Signed-By: {signed}\n"));
     }
@@ -274,13 +282,17 @@ fn trixie_sources(stanzas: &str, codename: &str) -> Option<String> {
 /// host's configuration by itself.
 fn apt_settings(dump: &str) -> String {
     let wanted = ["Proxy", "CAInfo", "CAPath", "Verify-Peer", "Timeout"];
+    // A mirror that stands still has lists that are out of date; whether they do is the host's say.
+    let dates = ["acquire::check-valid-until ", "acquire::check-date "];
     let mut settings = String::from("Acquire::Languages \"none\";\n");
     for line in dump.lines() {
         let lower = line.to_ascii_lowercase();
         let names_one = wanted
             .iter()
             .any(|name| lower.contains(&name.to_ascii_lowercase()));
-        if lower.starts_with("acquire::http") && names_one && !line.contains("\"\"") {
+        let reaches = lower.starts_with("acquire::http") && names_one;
+        let dated = dates.iter().any(|name| lower.starts_with(name));
+        if (reaches || dated) && !line.contains("\"\"") {
             settings.push_str(line);
             settings.push('\n');
         }
@@ -296,7 +308,7 @@ mod tests {
     fn the_archive_of_the_host_is_found_among_others() {
         let stanzas = "Types: deb\nURIs: https://third.example/repo\nSuites: bookworm\nComponents: main\n\nTypes: deb\n# a comment\nURIs: https://mirror.example/debian\nSuites: bookworm bookworm-updates\nComponents: main contrib\nSigned-By: /keys.gpg\n\nTypes: deb\nURIs: https://mirror.example/debian-security\nSuites: bookworm-security\nComponents: main\n";
         assert_eq!(
-            trixie_sources(stanzas, "bookworm").as_deref(),
+            sources_of(stanzas, "bookworm", "trixie").as_deref(),
             Some(
                 "Types: deb\nURIs: https://mirror.example/debian\nSuites: trixie\nComponents: main\nSigned-By: /keys.gpg\n"
             )
@@ -307,7 +319,7 @@ mod tests {
     fn a_vendor_archive_alone_is_not_the_archive() {
         let stanzas =
             "Types: deb\nURIs: https://vendor.example/debian\nSuites: bookworm\nComponents: stable";
-        assert_eq!(trixie_sources(stanzas, "bookworm"), None);
+        assert_eq!(sources_of(stanzas, "bookworm", "trixie"), None);
     }
 
     #[test]
@@ -330,12 +342,11 @@ mod tests {
     }
 
     #[test]
-    fn proxies_of_the_host_are_kept() {
-        let dump =
-            "APT \"\";\nAcquire::http \"\";\nAcquire::http::Proxy \"http://proxy.example:3128\";\n";
+    fn how_the_host_reaches_its_mirror_is_kept() {
+        let dump = "APT \"\";\nAcquire::http \"\";\nAcquire::http::Proxy \"http://proxy.example:3128\";\nAcquire::Check-Valid-Until \"false\";\nAcquire::GzipIndexes \"true\";\n";
         assert_eq!(
             apt_settings(dump),
-            "Acquire::Languages \"none\";\nAcquire::http::Proxy \"http://proxy.example:3128\";\n"
+            "Acquire::Languages \"none\";\nAcquire::http::Proxy \"http://proxy.example:3128\";\nAcquire::Check-Valid-Until \"false\";\n"
         );
     }
 }

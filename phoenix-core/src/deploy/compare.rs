@@ -12,8 +12,9 @@ use super::plan::{
 use super::versions::{Decision, Mark, Wanted, decide, retired};
 use super::{ATTEMPT_LABEL, Deployment, ResolveImages};
 use crate::docker::{
-    EngineError, NetworkObserved, NetworkSpec, ObjectKind, ObjectObserved, ServiceObserved,
-    ServiceTarget, TaskFailure, UpdateState, Verdict,
+    ApiVersion, EngineError, NetworkObserved, NetworkSpec, Node, ObjectKind, ObjectObserved,
+    ServiceObserved, ServiceTarget, TaskFailure, UpdateState, Verdict, ignored_on, kept_by,
+    without_ignored,
 };
 use crate::ground::{Deadline, SecretBytes, causes};
 use crate::stack::model::ObjectSource;
@@ -51,6 +52,8 @@ impl Compared {
 
 pub(super) struct ComparedService {
     pub(super) body: ServiceBody,
+    /// The version up to which the swarm keeps what is sent to it.
+    pub(super) kept: ApiVersion,
     pub(super) running: Option<ServiceObserved>,
     pub(super) changes: Vec<FieldChange>,
     pub(super) action: ServiceAction,
@@ -63,6 +66,9 @@ struct Found {
     objects: BTreeMap<&'static str, Vec<ObjectObserved>>,
     /// All services of the swarm: others may refer to the stack's objects.
     services: Vec<ServiceObserved>,
+    nodes: Vec<Node>,
+    /// The version that the manager is asked in.
+    asked: ApiVersion,
 }
 
 fn list(kind: ObjectKind) -> &'static str {
@@ -206,10 +212,14 @@ impl Deployment<'_> {
                 None => networks.push(network),
             }
         }
+        let kept = kept_by(found.asked, &found.nodes);
         let mut services = Vec::new();
         for body in rendered.services {
+            for ignored in ignored_on(&found.nodes, &body.json) {
+                warnings.push(format!("service {}: {ignored}", body.name));
+            }
             let running = own.iter().find(|service| service.name() == body.name);
-            services.push(self.compare_service(body, running.copied()).await?);
+            services.push(self.compare_service(body, running.copied(), kept).await?);
         }
         let removals = self.removals(&found, &own, &objects, &services, &mut warnings);
         Ok(Compared {
@@ -307,12 +317,14 @@ impl Deployment<'_> {
                 .await?;
             Ok((network.name.clone(), id))
         }));
-        let (networks, services, secrets, configs, predefined) = tokio::try_join!(
+        let (networks, services, secrets, configs, predefined, nodes, asked) = tokio::try_join!(
             self.engine.networks(self.request()),
             self.engine.services(&[], self.request()),
             objects(ObjectKind::Secret),
             objects(ObjectKind::Config),
             predefined,
+            self.engine.nodes(self.request()),
+            self.engine.api_version(self.request()),
         )
         .map_err(asking("the stack cannot be looked at"))?;
         Ok(Found {
@@ -323,6 +335,8 @@ impl Deployment<'_> {
                 .collect(),
             objects: BTreeMap::from([("secret", secrets), ("config", configs)]),
             services,
+            nodes,
+            asked,
         })
     }
 
@@ -462,10 +476,12 @@ impl Deployment<'_> {
         &self,
         mut body: ServiceBody,
         running: Option<&ServiceObserved>,
+        kept: ApiVersion,
     ) -> Result<ComparedService, DeployError> {
         let Some(found) = running else {
             return Ok(ComparedService {
                 body,
+                kept,
                 running: None,
                 changes: Vec::new(),
                 action: ServiceAction::Create,
@@ -480,7 +496,10 @@ impl Deployment<'_> {
         }
         carry_digest(&mut body.json, &found.spec);
         carry_force_update(&mut body.json, &found.spec);
-        let changes = difference(&body.json, &without_attempt(&found.spec));
+        let changes = difference(
+            &without_ignored(kept, &body.json),
+            &without_ignored(kept, &without_attempt(&found.spec)),
+        );
         let action = if changes.is_empty() {
             ServiceAction::Unchanged
         } else if self.options.retry_rolled_back {
@@ -493,6 +512,7 @@ impl Deployment<'_> {
         };
         Ok(ComparedService {
             body,
+            kept,
             running: Some(found.clone()),
             changes,
             action,

@@ -9,8 +9,8 @@ use super::compare::ComparedService;
 use super::plan::ServiceAction;
 use super::write::Written;
 use super::*;
-use crate::docker::ServiceObserved;
 use crate::docker::testing::{Reply, Scripted, Seen, ok, refused};
+use crate::docker::{ApiVersion, ServiceObserved};
 use crate::stack::{LoadOptions, RenderContext, spec_digest};
 
 fn file(image: &str, action: &str) -> ComposeFile {
@@ -29,6 +29,7 @@ fn service(file: &ComposeFile, running: Option<&Value>) -> ComparedService {
     });
     ComparedService {
         body,
+        kept: ApiVersion::NEWEST,
         action: if running.is_some() {
             ServiceAction::Update
         } else {

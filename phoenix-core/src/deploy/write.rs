@@ -11,7 +11,8 @@ use super::compare::{ComparedService, carry_force_update, rolled_back, without_a
 use super::error::DeployError;
 use super::{ATTEMPT_LABEL, Deployment};
 use crate::docker::{
-    EngineError, RegistryAuth, ServiceError, ServiceObserved, ServiceTarget, ServiceWritten,
+    ApiVersion, EngineError, RegistryAuth, ServiceError, ServiceObserved, ServiceTarget,
+    ServiceWritten, without_ignored,
 };
 use crate::ground::causes;
 use crate::stack::{difference, spec_digest};
@@ -59,7 +60,7 @@ impl Deployment<'_> {
                 Some(found) => {
                     let mut body = service.body.json.clone();
                     carry_force_update(&mut body, &found.spec);
-                    if attempt > 0 && is_in_place(&body, found) {
+                    if attempt > 0 && is_in_place(service.kept, &body, found) {
                         return Ok(Written::Target(self.found(service, found)));
                     }
                     match self.update(&body, found, auth).await {
@@ -136,8 +137,10 @@ impl Deployment<'_> {
 }
 
 /// Whether `body` was written to `found`: it is there, or the engine took it back since.
-fn is_in_place(body: &Value, found: &ServiceObserved) -> bool {
-    difference(body, &without_attempt(&found.spec)).is_empty() || rolled_back(found, body).is_some()
+fn is_in_place(kept: ApiVersion, body: &Value, found: &ServiceObserved) -> bool {
+    let declared = without_ignored(kept, body);
+    let running = without_ignored(kept, &without_attempt(&found.spec));
+    difference(&declared, &running).is_empty() || rolled_back(found, body).is_some()
 }
 
 /// How long the tasks of a new spec are watched: as declared, else as the engine does.

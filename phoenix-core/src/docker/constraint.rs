@@ -14,10 +14,14 @@ pub fn eligible_nodes<'a>(
     service: &ServiceObserved,
     nodes: &'a [Node],
 ) -> Option<BTreeSet<&'a str>> {
-    let constraints = service
-        .constraints()
-        .into_iter()
-        .map(Constraint::parse)
+    nodes_for(&service.constraints(), nodes)
+}
+
+/// As [`eligible_nodes`], for constraints alone.
+pub(super) fn nodes_for<'a>(constraints: &[&str], nodes: &'a [Node]) -> Option<BTreeSet<&'a str>> {
+    let constraints = constraints
+        .iter()
+        .map(|text| Constraint::parse(text))
         .collect::<Option<Vec<_>>>()?;
     let mut eligible = BTreeSet::new();
     for node in nodes {

@@ -13,6 +13,8 @@
 //!   and written back as the JSON the engine gave: fields unknown here survive.
 //! * What carries a secret, a private key or a join token goes through this room's own client,
 //!   which logs no bodies (bollard logs them at debug level).
+//! * An engine leaves out of a service what is newer than itself, without a word: [`ignored_by`]
+//!   says what.
 //! * Names are compared exactly: the engine's filters match prefixes, and its lookups match
 //!   prefixes of identifiers.
 //!
@@ -22,6 +24,7 @@ mod constraint;
 mod daemon;
 mod engine;
 mod error;
+mod ignored;
 mod judge;
 mod logs;
 mod network;
@@ -44,6 +47,7 @@ pub use constraint::eligible_nodes;
 pub use daemon::{DaemonJson, DaemonJsonError, DaemonTls, DropIn, daemon_json, drop_in};
 pub use engine::{ApiVersion, Endpoint, Engine, EngineInfo, EngineVersion, Exchange};
 pub use error::{EngineError, Refusal, Unreached};
+pub use ignored::{Ignored, IgnoredOn, ignored_by, ignored_on, kept_by, without_ignored};
 pub use judge::{TaskFailure, Verdict, judge};
 pub use logs::{LogLine, LogSource, LogStream};
 pub use network::{NetworkDifference, NetworkError, NetworkObserved, NetworkSpec};

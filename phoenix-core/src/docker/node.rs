@@ -85,6 +85,8 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Labels of the engine's own configuration.
     pub engine_labels: BTreeMap<String, String>,
+    /// The engine's software version, such as `26.1.5+dfsg1`.
+    pub engine: String,
     /// Operating system, such as `linux`.
     pub os: String,
     /// Architecture in the kernel's words, such as `x86_64`.
@@ -164,6 +166,8 @@ struct Platform {
 #[serde(rename_all = "PascalCase")]
 struct EngineDescription {
     #[serde(default, deserialize_with = "nullable")]
+    engine_version: String,
+    #[serde(default, deserialize_with = "nullable")]
     labels: BTreeMap<String, String>,
 }
 
@@ -196,6 +200,7 @@ impl Wire {
             manager: self.manager_status,
             labels: self.spec.labels,
             engine_labels: self.description.engine.labels,
+            engine: self.description.engine.engine_version,
             os: self.description.platform.os,
             arch: self.description.platform.architecture,
         }

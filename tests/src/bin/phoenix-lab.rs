@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use phoenix_lab::lab::{self, Record};
 use phoenix_lab::place::Places;
 use phoenix_lab::process::{self, Running};
-use phoenix_lab::{Lab, LabError, LabOptions, Result, converge, site};
+use phoenix_lab::{EngineRelease, Lab, LabError, LabOptions, Result, converge, site};
 
 /// The demo's site.
 const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo");
@@ -31,6 +31,10 @@ enum Action {
         /// Its guests as NAME=VMID, instead of the demo's three
         #[arg(long, value_delimiter = ',', value_parser = parse_guest)]
         nodes: Vec<(String, u32)>,
+        /// Where their engines come from, in the same order, the last one for all that follow:
+        /// bookworm, trixie (the default) or sid
+        #[arg(long, value_delimiter = ',')]
+        engines: Vec<EngineRelease>,
         /// The site to fill with its addresses
         #[arg(long, default_value = TEMPLATE)]
         template: PathBuf,
@@ -49,7 +53,7 @@ enum Action {
     },
     /// Say which labs are up
     Status,
-    /// Fetch and make what a lab needs, without starting one
+    /// Fetch and make what labs need, of whatever engines, without starting one
     Prepare,
     /// Remove what the lab keeps between runs
     Clean,
@@ -107,9 +111,10 @@ async fn run(action: Action) -> Result<()> {
         Action::Up {
             name,
             nodes,
+            engines,
             template,
             site,
-        } => up(&name, &nodes, &template, &site).await,
+        } => up(&name, &nodes, engines, &template, &site).await,
         Action::Down { name, orphans } => {
             if orphans {
                 lab::remove_orphans(&places).await?;
@@ -129,8 +134,14 @@ async fn run(action: Action) -> Result<()> {
     }
 }
 
-async fn up(name: &str, nodes: &[(String, u32)], template: &Path, site: &Path) -> Result<()> {
-    let mut options = LabOptions::demo(name);
+async fn up(
+    name: &str,
+    nodes: &[(String, u32)],
+    engines: Vec<EngineRelease>,
+    template: &Path,
+    site: &Path,
+) -> Result<()> {
+    let mut options = LabOptions::demo(name).with_engines(engines);
     if !nodes.is_empty() {
         let guests = nodes.iter().map(|(name, vmid)| (name.as_str(), *vmid));
         options = options.with_guests(guests);

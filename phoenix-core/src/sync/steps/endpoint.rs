@@ -30,8 +30,8 @@ const UNIT_DIRECTORIES: [&str; 4] = [
 const INIT: &str = "/proc/1/comm";
 /// How long `dockerd --validate` and `systemctl daemon-reload` may take.
 const SHORT_COMMAND: Duration = Duration::from_secs(30);
-/// dockerd's exit code for a flag it does not know, as `--validate` before Docker 23.
-const UNKNOWN_FLAG: i64 = 125;
+/// What a dockerd before 23 says of `--validate`. It exits with 125, and as Debian builds it with 1.
+const CANNOT_VALIDATE: &[u8] = b"unknown flag: --validate";
 
 pub(in crate::sync) struct EndpointStep {
     cx: Arc<Context>,
@@ -306,8 +306,7 @@ impl EndpointStep {
         );
         self.run(&remove, "removing the proposed configuration")
             .await?;
-        let unknown_flag = output.status.code() == Some(UNKNOWN_FLAG)
-            && String::from_utf8_lossy(&output.stderr).contains("unknown flag");
+        let cannot = cannot_validate(&output.stderr);
         let failure = explain::program(
             &self.name,
             &format!("the new {} was refused: validation", settings.daemon_json),
@@ -315,7 +314,7 @@ impl EndpointStep {
             output,
         );
         match failure {
-            Some(failure) if !unknown_flag => Err(failure),
+            Some(failure) if !cannot => Err(failure),
             _ => Ok(()),
         }
     }
@@ -404,6 +403,13 @@ impl EndpointStep {
     }
 }
 
+/// Whether a dockerd said on standard error that it cannot judge a configuration.
+fn cannot_validate(stderr: &[u8]) -> bool {
+    stderr
+        .windows(CANNOT_VALIDATE.len())
+        .any(|part| part == CANNOT_VALIDATE)
+}
+
 #[async_trait]
 impl Step for EndpointStep {
     async fn observe(&self, _view: &View) -> Result<Observation, Failure> {
@@ -451,5 +457,28 @@ impl Step for EndpointStep {
             changes.extend(self.target(settings, Vec::new()).unobserved());
         }
         changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_cannot_validate_is_told_from_one_that_refuses() {
+        // Debian's 20.10, which exits with 1, and Docker's own, which exits with 125.
+        for said in [
+            "Status: unknown flag: --validate\nSee 'dockerd --help'., Code: 125\n",
+            "unknown flag: --validate\nSee 'dockerd --help'.\n",
+        ] {
+            assert!(cannot_validate(said.as_bytes()), "{said}");
+        }
+        for said in [
+            "",
+            "unable to configure the Docker daemon with file d.json: the following directives don't match any configuration option: validate\n",
+            "unknown flag: --config-file\n",
+        ] {
+            assert!(!cannot_validate(said.as_bytes()), "{said}");
+        }
     }
 }
