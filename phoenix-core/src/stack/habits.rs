@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::ground::document::{Map, Node, Position, Value, child_path};
 
-use super::findings::{Findings, children, entry, items, map, map_mut, text_node};
+use super::findings::{Findings, children, entry, items, map_mut, text_node};
 use super::interpolate::Variables;
 use super::options::LoadOptions;
 
@@ -118,7 +118,6 @@ impl Habits<'_> {
                 "`docker stack deploy` starts all services at once: the order is lost",
             );
         }
-        self.restart(service);
         self.networks(service);
         for (index, port) in items(service, "ports") {
             self.port(index, port);
@@ -205,34 +204,6 @@ impl Habits<'_> {
                 self.warn(position, &format!(".{key}"), Some(&text), message);
             }
             _ => {}
-        }
-    }
-
-    fn restart(&mut self, service: &mut Map) {
-        let policy = service
-            .get("deploy")
-            .and_then(map)
-            .is_some_and(|deploy| deploy.get("restart_policy").is_some());
-        let Some(Value::String(text)) = service.get("restart").map(|node| &node.value) else {
-            return;
-        };
-        if policy {
-            self.drop(
-                service,
-                "",
-                "restart",
-                "docker takes `deploy.restart_policy` and ignores this key",
-            );
-        } else if text == "no" {
-            self.drop(
-                service,
-                "",
-                "restart",
-                "docker drops this, and the engine restarts what ends; \
-                 `deploy: {restart_policy: {condition: none}}` would not",
-            );
-        } else if text.is_empty() {
-            service.remove("restart");
         }
     }
 
