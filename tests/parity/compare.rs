@@ -1,0 +1,98 @@
+//! Bodies beside bodies.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// What a body creates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Network,
+    Secret,
+    Config,
+    Service,
+}
+
+/// Bodies by what they create and its name.
+pub(crate) type Bodies = BTreeMap<(Kind, String), Value>;
+
+/// The normalisations: see the table in the documentation of this test.
+fn normalised(kind: Kind, body: &Value) -> Value {
+    let mut body = body.clone();
+    match kind {
+        Kind::Network => {
+            if let Some(map) = body.as_object_mut() {
+                map.remove("CheckDuplicate");
+            }
+        }
+        Kind::Service => {
+            for (references, name) in [("Secrets", "SecretName"), ("Configs", "ConfigName")] {
+                let pointer = format!("/TaskTemplate/ContainerSpec/{references}");
+                if let Some(Value::Array(items)) = body.pointer_mut(&pointer) {
+                    items.sort_by_key(|item| {
+                        (item[name].to_string(), item["File"]["Name"].to_string())
+                    });
+                }
+            }
+        }
+        Kind::Secret | Kind::Config => {}
+    }
+    body
+}
+
+/// What differs between docker's bodies and ours: a line each, empty where nothing does.
+pub(crate) fn differences(docker: &Bodies, ours: &Bodies) -> String {
+    let mut told = String::new();
+    for (key, body) in docker {
+        match ours.get(key) {
+            None => {
+                let _ = writeln!(told, "{key:?}: only docker makes it: {body}");
+            }
+            Some(own) => {
+                let (kind, name) = key;
+                let place = format!("{kind:?} {name}");
+                let (docker, own) = (normalised(*kind, body), normalised(*kind, own));
+                walk(&place, Some(&docker), Some(&own), &mut told);
+            }
+        }
+    }
+    for (key, body) in ours {
+        if !docker.contains_key(key) {
+            let _ = writeln!(told, "{key:?}: only we make it: {body}");
+        }
+    }
+    told
+}
+
+fn walk(place: &str, docker: Option<&Value>, ours: Option<&Value>, told: &mut String) {
+    match (docker, ours) {
+        (Some(Value::Object(docker)), Some(Value::Object(ours))) => {
+            let mut keys: Vec<&String> = docker.keys().chain(ours.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                let place = format!("{place}.{key}");
+                walk(&place, docker.get(key), ours.get(key), told);
+            }
+        }
+        (Some(Value::Array(docker)), Some(Value::Array(ours))) if docker.len() == ours.len() => {
+            for (index, (docker, ours)) in docker.iter().zip(ours).enumerate() {
+                walk(&format!("{place}[{index}]"), Some(docker), Some(ours), told);
+            }
+        }
+        (docker, ours) if docker == ours => {}
+        (docker, ours) => {
+            let shown = |value: Option<&Value>| match value {
+                Some(value) => value.to_string(),
+                None => "nothing".to_owned(),
+            };
+            let _ = writeln!(
+                told,
+                "{place}: docker {}, we {}",
+                shown(docker),
+                shown(ours)
+            );
+        }
+    }
+}
