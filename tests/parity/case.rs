@@ -61,8 +61,8 @@ pub(crate) struct Case {
 impl Case {
     fn of(name: String, files: Vec<PathBuf>) -> Self {
         let first = &files[0];
-        let text = std::fs::read(first)
-            .unwrap_or_else(|error| panic!("{}: {error}", first.display()));
+        let text =
+            std::fs::read(first).unwrap_or_else(|error| panic!("{}: {error}", first.display()));
         let text = String::from_utf8_lossy(&text).into_owned();
         let mut case = Self {
             name,

@@ -17,6 +17,17 @@ pub(crate) enum Kind {
 /// Bodies by what they create and its name.
 pub(crate) type Bodies = BTreeMap<(Kind, String), Value>;
 
+/// Fields of a network that the CLI writes, or not, to say nothing.
+const OF_NETWORKS: [(&str, Value); 7] = [
+    ("Scope", Value::String(String::new())),
+    ("EnableIPv6", Value::Bool(false)),
+    ("Ingress", Value::Bool(false)),
+    ("ConfigOnly", Value::Bool(false)),
+    ("ConfigFrom", Value::Null),
+    ("IPAM", Value::Null),
+    ("Options", Value::Null),
+];
+
 /// The normalisations: see the table in the documentation of this test.
 fn normalised(kind: Kind, body: &Value) -> Value {
     let mut body = body.clone();
@@ -24,21 +35,37 @@ fn normalised(kind: Kind, body: &Value) -> Value {
         Kind::Network => {
             if let Some(map) = body.as_object_mut() {
                 map.remove("CheckDuplicate");
+                map.retain(|key, value| !OF_NETWORKS.contains(&(key.as_str(), value.clone())));
             }
         }
         Kind::Service => {
-            for (references, name) in [("Secrets", "SecretName"), ("Configs", "ConfigName")] {
-                let pointer = format!("/TaskTemplate/ContainerSpec/{references}");
-                if let Some(Value::Array(items)) = body.pointer_mut(&pointer) {
-                    items.sort_by_key(|item| {
-                        (item[name].to_string(), item["File"]["Name"].to_string())
-                    });
-                }
+            let container = "/TaskTemplate/ContainerSpec";
+            if let Some(map) = body.pointer_mut(&format!("{container}/Privileges"))
+                && let Some(map) = map.as_object_mut()
+                && map.get("NoNewPrivileges") == Some(&Value::Bool(false))
+            {
+                map.remove("NoNewPrivileges");
             }
+            for (references, name) in [("Secrets", "SecretName"), ("Configs", "ConfigName")] {
+                sort(&mut body, &format!("{container}/{references}"), |item| {
+                    vec![item[name].clone(), item["File"]["Name"].clone()]
+                });
+            }
+            sort(&mut body, "/EndpointSpec/Ports", |port| {
+                ["PublishedPort", "TargetPort", "Protocol", "PublishMode"]
+                    .map(|key| port[key].clone())
+                    .to_vec()
+            });
         }
         Kind::Secret | Kind::Config => {}
     }
     body
+}
+
+fn sort(body: &mut Value, pointer: &str, key: impl Fn(&Value) -> Vec<Value>) {
+    if let Some(Value::Array(items)) = body.pointer_mut(pointer) {
+        items.sort_by_cached_key(|item| format!("{:?}", key(item)));
+    }
 }
 
 /// What differs between docker's bodies and ours: a line each, empty where nothing does.

@@ -20,6 +20,9 @@ pub(crate) const STACK: &str = "st";
 /// A run of the CLI takes at most this long.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// The networks that every engine of a swarm has.
+const KEPT: [&str; 5] = ["bridge", "host", "none", "ingress", "docker_gwbridge"];
+
 /// The docker CLI and an engine for it.
 pub(crate) struct Docker {
     program: PathBuf,
@@ -187,7 +190,7 @@ impl Docker {
         let end = tokio::time::Instant::now() + PATIENCE;
         let networks = self.engine.get("/networks").await?;
         for network in list(&networks) {
-            if network["Scope"] != "swarm" || network["Ingress"] == true {
+            if KEPT.contains(&network["Name"].as_str().unwrap_or_default()) {
                 continue;
             }
             let path = format!("/networks/{}", text(&network["Id"]));

@@ -1,0 +1,244 @@
+//! Rendering beside the docker CLI: every file of a corpus, and files made at random, deployed by
+//! `docker stack deploy` through a recording proxy in front of a real engine. What it sends to
+//! create networks, secrets, configs and services is compared, as JSON, with what
+//! `phoenix_core::stack` renders; a file that it refuses must be refused.
+//!
+//! The engine's swarm runs no task: its one node is drained. Each stack is removed again before
+//! the next.
+//!
+//! These are all the normalisations before bodies are compared:
+//!
+//! | where | what | why |
+//! | --- | --- | --- |
+//! | networks | `CheckDuplicate` is left out | the CLI sends it to engines before API 1.44 only |
+//! | networks | `Scope: ""`, `EnableIPv6: false`, `Ingress: false`, `ConfigOnly: false`, `ConfigFrom: null`, `IPAM: null` and `Options: null` are left out | each says nothing, and which of them are written depends on the CLI's version |
+//! | services | `Privileges.NoNewPrivileges: false` is left out | as above: written since 24 |
+//! | ports of a service | sorted by published port, target, protocol and mode | up to 28 the CLI sorts by published port alone, later by all four |
+//! | references to secrets and configs of one service | sorted by name and target | the CLI sorts by name alone, so that two references to one object come in an order that changes from run to run |
+//! | ids of secrets and configs, digests of images | given to rendering as a client looks them up | they are the engine's and the registry's |
+
+#[path = "parity/case.rs"]
+mod case;
+#[path = "parity/compare.rs"]
+mod compare;
+#[path = "parity/docker.rs"]
+mod docker;
+#[path = "parity/ours.rs"]
+mod ours;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use case::{Case, Difference, Expected};
+use compare::{Bodies, differences};
+use docker::{Docker, End, Told};
+use ours::As;
+use phoenix_lab::place::Places;
+use phoenix_lab::{Lab, LabOptions, packages};
+
+/// Engines that are asked at once.
+const ENGINES: [(&str, u32); 2] = [("first", 1101), ("second", 1102)];
+
+/// A lab of engines for the docker CLI.
+struct Bench {
+    lab: Lab,
+    engines: Vec<Docker>,
+    version: (u32, u32),
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let places = Places::of_this_user().expect("places");
+        let program = packages::docker_cli(&places)
+            .await
+            .and_then(|programs| programs.command("docker"))
+            .unwrap_or_else(|error| panic!("{}", error.chain()));
+        let program = match std::env::var_os("PHOENIX_PARITY_DOCKER") {
+            Some(other) => other.into(),
+            None => program.get_program().to_owned(),
+        };
+        let version = std::process::Command::new(&program)
+            .arg("--version")
+            .output()
+            .expect("docker runs");
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        let version = version
+            .strip_prefix("Docker version ")
+            .and_then(case::version)
+            .unwrap_or_else(|| panic!("a version of docker: {version:?}"));
+        let lab = Lab::start(LabOptions::test().with_guests(ENGINES))
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.chain()));
+        let mut engines = Vec::new();
+        for node in lab.nodes() {
+            let docker = Docker::on(node, program.as_ref()).await;
+            engines.push(docker.unwrap_or_else(|error| panic!("{}", error.chain())));
+        }
+        Self {
+            lab,
+            engines,
+            version,
+        }
+    }
+
+    /// Has every case deployed, on whichever engine is free, and gives what docker did to `look`.
+    async fn deploy_all(&self, cases: &[Case], look: impl Fn(&Case, Told)) {
+        let next = AtomicUsize::new(0);
+        let (next, look) = (&next, &look);
+        let workers = self.engines.iter().map(async |docker| {
+            while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let told = docker.deploy(case).await;
+                let told = told.unwrap_or_else(|error| panic!("{}: {}", case.name, error.chain()));
+                look(case, told);
+            }
+        });
+        futures_util::future::join_all(workers).await;
+    }
+
+    async fn stop(self) {
+        drop(self.engines);
+        self.lab
+            .down()
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.chain()));
+    }
+}
+
+/// How a case came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Equal,
+    EqualAndRejected,
+    RefusedByBoth,
+    RejectedAndRefused,
+    EqualAndLacking,
+    NewerThanTheCli,
+}
+
+/// Compares a case in docker's way.
+fn as_docker(case: &Case, told: &Told) -> Result<Outcome, String> {
+    let expected = match &case.expected {
+        Expected::Deployed => (End::Deployed, ""),
+        Expected::Refused(text) | Expected::Lacking(text) => (End::Refused, text.as_str()),
+        Expected::Rejected(text) => (End::Rejected, text.as_str()),
+    };
+    if (told.end, told.stderr.contains(expected.1)) != (expected.0, true) {
+        return Err(format!(
+            "expected of docker {expected:?}, but it {:?} and said {:?}",
+            told.end,
+            told.stderr.trim()
+        ));
+    }
+    let ours = ours::ours(case, &told.environment, &told.context, As::Docker);
+    match (&case.expected, ours) {
+        (Expected::Refused(_), Ok(_)) => Err(format!(
+            "docker refuses it and we do not: {}",
+            told.stderr.trim()
+        )),
+        (Expected::Refused(_), Err(_)) => Ok(Outcome::RefusedByBoth),
+        (Expected::Rejected(_), Err(_)) => Ok(Outcome::RejectedAndRefused),
+        (Expected::Deployed | Expected::Lacking(_), Err(why)) => {
+            Err(format!("we refuse what docker takes: {why}"))
+        }
+        (expected, Ok(mut ours)) => {
+            if *expected != Expected::Deployed {
+                // It stopped somewhere.
+                ours.retain(|key, _| told.bodies.contains_key(key));
+            }
+            let outcome = match expected {
+                Expected::Rejected(_) => Outcome::EqualAndRejected,
+                Expected::Lacking(_) => Outcome::EqualAndLacking,
+                _ => Outcome::Equal,
+            };
+            same(&told.bodies, &ours).map(|()| outcome)
+        }
+    }
+}
+
+fn same(docker: &Bodies, ours: &Bodies) -> Result<(), String> {
+    let differences = differences(docker, ours);
+    match differences.is_empty() {
+        true => Ok(()),
+        false => Err(differences),
+    }
+}
+
+/// Compares a case in Phoenix's own way with what it says about differences. Whether it differs.
+fn as_phoenix(case: &Case, told: &Told) -> Result<bool, String> {
+    let ours = ours::ours(case, &told.environment, &told.context, As::Phoenix);
+    match (&case.differs, ours) {
+        (Some(Difference::Refused(text)), Err(why)) if why.contains(text) => Ok(true),
+        (Some(Difference::Refused(text)), Err(why)) => {
+            Err(format!("refused as it should, but not for {text:?}: {why}"))
+        }
+        (Some(Difference::Refused(_)), Ok(_)) => Err("it should be refused, and is not".into()),
+        (Some(Difference::Mended(_)), Err(why)) => {
+            Err(format!("it should be mended, and is refused: {why}"))
+        }
+        (Some(Difference::Mended(_)), Ok(ours)) => match same(&told.bodies, &ours) {
+            Ok(()) => Err("it should be mended, and is as docker makes it".into()),
+            Err(_) => Ok(true),
+        },
+        (None, Ok(mut ours)) => {
+            ours.retain(|key, _| {
+                case.expected == Expected::Deployed || told.bodies.contains_key(key)
+            });
+            same(&told.bodies, &ours).map(|()| false)
+        }
+        (None, Err(why)) => match case.expected {
+            Expected::Refused(_) | Expected::Rejected(_) => Ok(false),
+            _ => Err(format!("refused without a word about it: {why}")),
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_corpus_is_rendered_as_docker_sends_it() {
+    let mut cases = case::cases();
+    if let Ok(only) = std::env::var("PHOENIX_PARITY_ONLY") {
+        cases.retain(|case| case.name.contains(&only));
+    }
+    assert!(!cases.is_empty());
+    let bench = Bench::start().await;
+    let newer = |case: &Case| case.since.is_some_and(|since| since > bench.version);
+    let outcomes: Mutex<BTreeMap<Outcome, usize>> = Mutex::default();
+    let failures: Mutex<BTreeMap<String, String>> = Mutex::default();
+    let on_purpose = AtomicUsize::new(0);
+    let count = |outcome| *outcomes.lock().unwrap().entry(outcome).or_default() += 1;
+    bench
+        .deploy_all(&cases, |case, told| {
+            if newer(case) {
+                count(Outcome::NewerThanTheCli);
+                return;
+            }
+            let fail = |how: &str, why: String| {
+                let key = format!("{} ({how})", case.name);
+                failures.lock().unwrap().insert(key, why);
+            };
+            match as_docker(case, &told) {
+                Ok(outcome) => count(outcome),
+                Err(why) => fail("as docker", why),
+            }
+            match as_phoenix(case, &told) {
+                Ok(differs) => drop(on_purpose.fetch_add(differs.into(), Ordering::Relaxed)),
+                Err(why) => fail("as Phoenix", why),
+            }
+        })
+        .await;
+    bench.stop().await;
+    let failures = failures.into_inner().unwrap();
+    let told: String = failures
+        .iter()
+        .map(|(name, why)| format!("--- {name}\n{}\n", why.trim_end()))
+        .collect();
+    let counts = format!(
+        "{} cases: {:?}; {} differ on purpose by default; {} failures",
+        cases.len(),
+        outcomes.into_inner().unwrap(),
+        on_purpose.into_inner(),
+        failures.len(),
+    );
+    println!("{counts}");
+    assert!(failures.is_empty(), "{counts}\n{told}");
+}
