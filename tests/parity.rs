@@ -23,10 +23,15 @@ mod case;
 mod compare;
 #[path = "parity/docker.rs"]
 mod docker;
+#[path = "parity/generated.rs"]
+mod generated;
 #[path = "parity/ours.rs"]
 mod ours;
+#[path = "parity/yaml.rs"]
+mod yaml;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,6 +41,8 @@ use docker::{Docker, End, Told};
 use ours::As;
 use phoenix_lab::place::Places;
 use phoenix_lab::{Lab, LabOptions, packages};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// Engines that are asked at once.
 const ENGINES: [(&str, u32); 2] = [("first", 1101), ("second", 1102)];
@@ -138,9 +145,10 @@ fn as_docker(case: &Case, told: &Told) -> Result<Outcome, String> {
         )),
         (Expected::Refused(_), Err(_)) => Ok(Outcome::RefusedByBoth),
         (Expected::Rejected(_), Err(_)) => Ok(Outcome::RejectedAndRefused),
-        (Expected::Deployed | Expected::Lacking(_), Err(why)) => {
-            Err(format!("we refuse what docker takes: {why}"))
-        }
+        (Expected::Deployed | Expected::Lacking(_), Err(why)) => Err(format!(
+            "we refuse what docker takes: {why}\nit sends {:?}",
+            told.bodies
+        )),
         (expected, Ok(mut ours)) => {
             if *expected != Expected::Deployed {
                 // It stopped somewhere.
@@ -241,4 +249,133 @@ async fn the_corpus_is_rendered_as_docker_sends_it() {
     );
     println!("{counts}");
     assert!(failures.is_empty(), "{counts}\n{told}");
+}
+
+/// Files made for one run unless `PHOENIX_PARITY_GENERATED` says how many.
+const GENERATED: usize = 256;
+/// A difference is shrunk with at most this many runs of docker.
+const SHRINKING: usize = 150;
+
+/// Writes files made at random below a folder, as a case.
+fn written(files: &[yaml::Yaml], folder: &Path) -> Case {
+    std::fs::create_dir_all(folder).expect("a folder");
+    let link = folder.join("files");
+    if !link.exists() {
+        std::os::unix::fs::symlink(case::corpus().join("files"), link).expect("a link");
+    }
+    let paths = files.iter().enumerate().map(|(index, file)| {
+        let path = folder.join(format!("{index}.yaml"));
+        std::fs::write(&path, file.to_string()).expect("write");
+        path
+    });
+    let environment = generated::ENVIRONMENT;
+    Case {
+        name: folder.display().to_string(),
+        files: paths.collect(),
+        environment: environment
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        exists: ["network", "secret", "config"]
+            .map(|kind| (kind.to_owned(), "outside".to_owned()))
+            .into(),
+        ..Case::default()
+    }
+}
+
+/// Compares a file made at random, of which nothing is known beforehand.
+fn compare(case: &Case, told: &Told) -> Result<Outcome, String> {
+    let said = told.stderr.trim().to_owned();
+    let expected = match told.end {
+        End::Deployed => Expected::Deployed,
+        End::Rejected => Expected::Rejected(said),
+        End::Refused => Expected::Refused(said),
+    };
+    let case = Case {
+        expected,
+        ..case.clone()
+    };
+    // What Phoenix makes of it in its own way is its own affair, but it comes to an end.
+    let _ = ours::ours(&case, &told.environment, &told.context, As::Phoenix);
+    as_docker(&case, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_made_at_random_are_rendered_as_docker_sends_them() {
+    let count: usize = match std::env::var("PHOENIX_PARITY_GENERATED") {
+        Ok(count) => count.parse().expect("a number"),
+        Err(_) => GENERATED,
+    };
+    let mut seed = [0; 32];
+    match std::env::var("PHOENIX_PARITY_SEED") {
+        Ok(given) => hex::decode_to_slice(given, &mut seed).expect("64 hexadecimal digits"),
+        Err(_) => aws_lc_rs::rand::fill(&mut seed).expect("random bytes"),
+    }
+    println!("PHOENIX_PARITY_SEED={}", hex::encode(seed));
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let strategy = generated::files();
+    let mut trees: Vec<_> = (0..count)
+        .map(|_| strategy.new_tree(&mut runner).expect("a file"))
+        .collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let cases: Vec<Case> = trees
+        .iter()
+        .enumerate()
+        .map(|(index, tree)| written(&tree.current(), &folder.path().join(index.to_string())))
+        .collect();
+
+    let bench = Bench::start().await;
+    let outcomes: Mutex<BTreeMap<Outcome, usize>> = Mutex::default();
+    let failed: Mutex<Vec<String>> = Mutex::default();
+    bench
+        .deploy_all(&cases, |case, told| match compare(case, &told) {
+            Ok(outcome) => *outcomes.lock().unwrap().entry(outcome).or_default() += 1,
+            Err(_) => failed.lock().unwrap().push(case.name.clone()),
+        })
+        .await;
+    let failed = failed.into_inner().unwrap();
+    let mut differences = String::new();
+    let failing = cases.iter().position(|case| failed.contains(&case.name));
+    if let Some(index) = failing {
+        let folder = folder.path().join("shrunk");
+        differences = shrunk(&bench, &mut trees[index], &folder).await;
+    }
+    bench.stop().await;
+    let counts = format!(
+        "{count} files made at random: {:?}; {} differ",
+        outcomes.into_inner().unwrap(),
+        failed.len()
+    );
+    println!("{counts}");
+    assert!(
+        failed.is_empty(),
+        "{counts}; the first of them:\n{differences}"
+    );
+}
+
+/// The smallest file found that still differs, and how.
+async fn shrunk(
+    bench: &Bench,
+    tree: &mut impl ValueTree<Value = Vec<yaml::Yaml>>,
+    folder: &Path,
+) -> String {
+    let mut smallest = String::from("it came out equal when it was looked at again");
+    for _ in 0..SHRINKING {
+        let files = tree.current();
+        let case = written(&files, folder);
+        let told = bench.engines[0].deploy(&case).await;
+        let told = told.unwrap_or_else(|error| panic!("{}", error.chain()));
+        let more = match compare(&case, &told) {
+            Ok(_) => tree.complicate(),
+            Err(why) => {
+                let files: Vec<String> = files.iter().map(ToString::to_string).collect();
+                smallest = format!("{}\n{why}", files.join("---\n"));
+                tree.simplify()
+            }
+        };
+        if !more {
+            break;
+        }
+    }
+    smallest
 }
