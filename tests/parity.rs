@@ -130,7 +130,14 @@ fn as_docker(case: &Case, told: &Told) -> Result<Outcome, String> {
         Expected::Refused(text) | Expected::Lacking(text) => (End::Refused, text.as_str()),
         Expected::Rejected(text) => (End::Rejected, text.as_str()),
     };
-    if (told.end, told.stderr.contains(expected.1)) != (expected.0, true) {
+    if (
+        told.end,
+        expected
+            .1
+            .split(" | ")
+            .any(|text| told.stderr.contains(text)),
+    ) != (expected.0, true)
+    {
         return Err(format!(
             "expected of docker {expected:?}, but it {:?} and said {:?}",
             told.end,

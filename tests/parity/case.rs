@@ -7,7 +7,8 @@
 //! * `env: NAME=VALUE`: a variable of the environment
 //! * `exists: KIND NAME`: a `network`, `secret` or `config` that is there beforehand
 //! * `since: VERSION`: the docker CLI reads the file as it does today since this version
-//! * `docker refuses: TEXT`: the docker CLI refuses the file and says so
+//! * `docker refuses: TEXT`: the docker CLI refuses the file and says so (or, in other versions,
+//!   one of several texts between ` | `)
 //! * `swarm lacks: TEXT`: the docker CLI looks for something that is not there and says so
 //! * `engine refuses: TEXT`: the engine refuses what the docker CLI sends and says so
 //! * `differs: refused: TEXT`: Phoenix refuses by default what docker takes, and says so
