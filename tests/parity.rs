@@ -27,6 +27,8 @@ mod docker;
 mod generated;
 #[path = "parity/ours.rs"]
 mod ours;
+#[path = "parity/values.rs"]
+mod values;
 #[path = "parity/yaml.rs"]
 mod yaml;
 
@@ -333,19 +335,25 @@ async fn files_made_at_random_are_rendered_as_docker_sends_them() {
 
     let bench = Bench::start().await;
     let outcomes: Mutex<BTreeMap<Outcome, usize>> = Mutex::default();
-    let failed: Mutex<Vec<String>> = Mutex::default();
+    let failed: Mutex<BTreeMap<String, String>> = Mutex::default();
     bench
         .deploy_all(&cases, |case, told| match compare(case, &told) {
             Ok(outcome) => *outcomes.lock().unwrap().entry(outcome).or_default() += 1,
-            Err(_) => failed.lock().unwrap().push(case.name.clone()),
+            Err(why) => drop(failed.lock().unwrap().insert(case.name.clone(), why)),
         })
         .await;
     let failed = failed.into_inner().unwrap();
-    let mut differences = String::new();
-    let failing = cases.iter().position(|case| failed.contains(&case.name));
+    let mut told = String::new();
+    let failing = cases
+        .iter()
+        .position(|case| failed.contains_key(&case.name));
     if let Some(index) = failing {
         let folder = folder.path().join("shrunk");
-        differences = shrunk(&bench, &mut trees[index], &folder).await;
+        told = shrunk(&bench, &mut trees[index], &folder).await;
+        for why in failed.values() {
+            told.push_str("\nalso: ");
+            told.extend(why.lines().next().unwrap_or_default().chars().take(400));
+        }
     }
     bench.stop().await;
     let counts = format!(
@@ -356,7 +364,7 @@ async fn files_made_at_random_are_rendered_as_docker_sends_them() {
     println!("{counts}");
     assert!(
         failed.is_empty(),
-        "{counts}; the first of them:\n{differences}"
+        "{counts}; the first of them, shrunk:\n{told}"
     );
 }
 

@@ -6,9 +6,11 @@
 use proptest::prelude::*;
 use proptest::strategy::Union;
 
+use super::values::{
+    Made, boolean, cpus, duration, integer, list, map_of, mostly, odd, pairs, plain, plains, ratio,
+    scalar, set, size, some, text, texts, with, word,
+};
 use super::yaml::Yaml;
-
-type Made = BoxedStrategy<Yaml>;
 
 /// The environment in which they are read.
 pub(crate) const ENVIRONMENT: [(&str, &str); 6] = [
@@ -19,271 +21,6 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 6] = [
     ("PORT", "7000"),
     ("AA", "from the shell"),
 ];
-
-fn plain(text: impl Into<String>) -> Yaml {
-    Yaml::Plain(text.into())
-}
-
-fn text(text: impl Into<String>) -> Yaml {
-    Yaml::Text(text.into())
-}
-
-/// One of these plain scalars.
-fn plains(words: &'static [&'static str]) -> Made {
-    proptest::sample::select(words).prop_map(plain).boxed()
-}
-
-/// One of these texts.
-fn texts(words: &'static [&'static str]) -> Made {
-    proptest::sample::select(words).prop_map(text).boxed()
-}
-
-/// One of the first in most cases, of the second in few.
-fn mostly(good: Made, bad: Made) -> Made {
-    prop_oneof![60 => good, 1 => bad].boxed()
-}
-
-/// A map with some of these keys, each with this probability.
-fn some(probability: f64, keys: Vec<(&'static str, Made)>) -> Made {
-    let keys: Vec<_> = keys
-        .into_iter()
-        .map(|(key, value)| {
-            proptest::option::weighted(probability, value)
-                .prop_map(move |value| value.map(|value| (key.to_owned(), value)))
-        })
-        .collect();
-    keys.prop_map(|entries| Yaml::Map(entries.into_iter().flatten().collect()))
-        .boxed()
-}
-
-/// As [`some`], with keys that are always there before.
-fn with(
-    required: Vec<(&'static str, Made)>,
-    probability: f64,
-    keys: Vec<(&'static str, Made)>,
-) -> Made {
-    (some(1.0, required), some(probability, keys))
-        .prop_map(|maps| match maps {
-            (Yaml::Map(mut first), Yaml::Map(second)) => {
-                first.extend(second);
-                Yaml::Map(first)
-            }
-            (first, _) => first,
-        })
-        .boxed()
-}
-
-fn list(item: Made, longest: usize) -> Made {
-    proptest::collection::vec(item, 0..=longest)
-        .prop_map(Yaml::List)
-        .boxed()
-}
-
-/// A list in which, mostly, nothing is twice.
-fn set(item: Made, longest: usize) -> Made {
-    let twice = list(item.clone(), longest);
-    let once = proptest::collection::vec(item, 0..=longest).prop_map(|items| {
-        let mut kept: Vec<Yaml> = Vec::new();
-        for item in items {
-            if !kept.contains(&item) {
-                kept.push(item);
-            }
-        }
-        Yaml::List(kept)
-    });
-    mostly(once.boxed(), twice)
-}
-
-/// A map from some of these names.
-fn map_of(names: &'static [&'static str], value: Made) -> Made {
-    some(
-        0.4,
-        names.iter().map(|name| (*name, value.clone())).collect(),
-    )
-}
-
-fn word() -> Made {
-    "[a-z]{1,6}".prop_map(text).boxed()
-}
-
-/// A text of the sorts that are read in odd ways.
-fn odd() -> Made {
-    prop_oneof![
-        3 => word(),
-        2 => texts(&[
-            "", "a b", " a", "a: b", "#a", "a # b", "$$", "$$V", "{{.Task.Slot}}", "é", "a=b", "=",
-            "null", "~", "1.10", "yes", "'", "\"", "\\", "a\nb", "a\tb", "-", "%", "@", "${V}", "$V",
-            "x${V}y", "${X}", "${X:-d}", "${X-d}", "${EMPTY:-d}", "${EMPTY-d}", "${V:-d}", "${V:?m}",
-            "$V-x", "$$$V", "${X:-a b}", "${X:-a:-b}", "${EMPTY?m}", "${X:-}", "$V$V",
-        ]),
-        1 => "[ -~]{0,8}".prop_map(|made| text(made.replace('$', "$$"))),
-    ]
-    .boxed()
-}
-
-/// A scalar as a map of texts may hold it.
-fn scalar() -> Made {
-    let number = prop_oneof![
-        any::<i64>().prop_map(|number| number.to_string()),
-        (-1000..1000_i32).prop_map(|number| number.to_string()),
-        any::<f64>()
-            .prop_filter("finite", |number| number.is_finite())
-            .prop_map(|number| format!("{number:e}")),
-        (-1e7..1e7_f64).prop_map(|number| format!("{number:?}")),
-        (-1e7..1e7_f64).prop_map(|number| format!("{number:.2}")),
-        (0..30_i32).prop_map(|exponent| format!("1e{exponent}")),
-    ];
-    let good = prop_oneof![
-        4 => odd(),
-        2 => number.prop_map(plain),
-        2 => plains(&[
-            "1.10", "0x10", "010", "0o17", "0b11", "1_000", "12:30", "yes", "off", "y", "N", "~",
-            "null", "+1", "-0", "0.0", "1.", ".5", "1e3", "1E3", "08", "09.5", "2020-01-01",
-            "2020-1-2", "2020-02-30", "1_0.5", "0x_1", "1e+06", "0xFFFFFFFFFFFFFFFF", "Null",
-            "18446744073709551615", "99999999999999999999", "2001-12-14 21:59:43", "a-b", "1a",
-            "-", "--", "0o8", "0b2", "-0x10", "1__0", "_1", "1e", "4:5:6", "TRUEE", "=",
-        ]),
-    ];
-    mostly(
-        good.boxed(),
-        plains(&["true", "False", ".inf", "-.INF", ".nan", "[a]", "{a: b}"]),
-    )
-}
-
-/// Labels, environment, and the like: a map, or a list of `name=value`.
-fn pairs() -> Made {
-    const NAMES: &[&str] = &["AA", "B", "com.example.a-b", "d", "V", "EMPTY"];
-    let entry = (
-        proptest::sample::select(NAMES),
-        proptest::option::weighted(0.8, odd()),
-    )
-        .prop_map(|(name, value)| match value {
-            Some(Yaml::Text(value)) => text(format!("{name}={value}")),
-            _ => text(name),
-        });
-    prop_oneof![2 => map_of(NAMES, scalar()), 1 => set(entry.boxed(), 4)].boxed()
-}
-
-fn duration() -> Made {
-    let good = prop_oneof![
-        3 => (1..300_u32, proptest::sample::select(&["s", "m", "h", "ms"][..]))
-            .prop_map(|(number, unit)| plain(format!("{number}{unit}"))),
-        1 => plains(&[
-            "1m30s", "1.5s", "0s", "1h2m3s4ms", "\"0\"", "100us", "100µs", "7ns", "-1s", "+5s",
-            ".5s", "1.s", "0.000000001s", "1.23456789012s", "2540400h",
-        ]),
-    ];
-    mostly(
-        good.boxed(),
-        plains(&["10", "1d", "\"10\"", "\"\"", "s", "1 s", "3000000h", "true"]),
-    )
-}
-
-fn boolean() -> Made {
-    let good = plains(&[
-        "true",
-        "false",
-        "true",
-        "True",
-        "FALSE",
-        "\"${B}\"",
-        "\"${X:-no}\"",
-        "\"${X:-ON}\"",
-    ]);
-    mostly(
-        good,
-        plains(&["yes", "\"true\"", "1", "\"${N}\"", "~", "\"${EMPTY}\""]),
-    )
-}
-
-fn integer(most: u32) -> Made {
-    let good = prop_oneof![
-        6 => (0..=most).prop_map(|number| plain(number.to_string())),
-        1 => plains(&["\"${N}\"", "\"${X:-2}\"", "3.0", "0x3", "03", "1_0"]),
-    ];
-    mostly(
-        good.boxed(),
-        plains(&[
-            "\"3\"",
-            "-1",
-            "1.5",
-            "x",
-            "~",
-            "\"${V}\"",
-            "1e2",
-            "99999999999999999999",
-        ]),
-    )
-}
-
-fn ratio() -> Made {
-    mostly(
-        plains(&[
-            "0.5",
-            "1",
-            "0",
-            "0.1",
-            "1.0",
-            "0.25",
-            "1e-1",
-            "\"${X:-0.75}\"",
-            "2",
-        ]),
-        plains(&["\"0.5\"", "x", "~"]),
-    )
-}
-
-fn size() -> Made {
-    let good = (
-        4_194_304..99_999_999_u64,
-        proptest::sample::select(
-            &[
-                "", "b", "B", "k", "KB", "m", "MB", "g", "gb", "MiB", " k", "kib",
-            ][..],
-        ),
-    )
-        .prop_map(|(number, unit)| {
-            let number = match unit.trim().chars().next() {
-                None | Some('b' | 'B') => number,
-                Some('k' | 'K') => number >> 10,
-                Some('g' | 'G') => (number >> 22) + 1,
-                Some(_) => (number >> 20) + 4,
-            };
-            text(format!("{number}{unit}"))
-        });
-    let good = prop_oneof![5 => good, 1 => texts(&["1.5g", "8388608", "0.5G", "10.25m", "8.m"])];
-    mostly(
-        good.boxed(),
-        plains(&[
-            "8388608", "50X", "\"\"", "-5m", "m", "\"5 0m\"", "1m", "1e8", "5mm",
-        ]),
-    )
-}
-
-fn cpus() -> Made {
-    mostly(
-        texts(&[
-            "0.5",
-            "1",
-            "2.25",
-            "0.001",
-            ".5",
-            "1.",
-            "1/4",
-            "5e-1",
-            "0.123456789",
-            "10",
-            "+1",
-            "1/3e1",
-            "0x1",
-        ]),
-        prop_oneof![
-            plains(&["0.5", "1"]),
-            texts(&["x", "0.1234567891", "1/3", "", "-1", "1/0", "0.0001"])
-        ]
-        .boxed(),
-    )
-}
 
 fn ports() -> Made {
     let number = || 1024..9000_u32;
@@ -830,18 +567,14 @@ fn service(image: Made, probability: f64) -> Made {
     )
 }
 
-fn object(kind: &str) -> Made {
-    let file: &'static [&'static str] = match kind {
-        "secret" => &["./files/secret.txt", "files/other-secret.txt"],
-        _ => &["./files/config.txt", "files/secret.txt"],
-    };
-    let name: &'static [&'static str] = match kind {
-        "secret" => &["real_secret", "another.one"],
-        _ => &["real_config", "another.one"],
-    };
+const SECRETS: &[&str] = &["./files/secret.txt", "files/other-secret.txt"];
+const CONFIGS: &[&str] = &["./files/config.txt", "files/secret.txt"];
+
+/// The declaration of a secret or config with these files, and names of its own.
+fn object(files: &'static [&'static str], names: &'static [&'static str]) -> Made {
     prop_oneof![
-        8 => with(vec![("file", plains(file))], 0.3, vec![
-            ("name", plains(name)),
+        8 => with(vec![("file", plains(files))], 0.3, vec![
+            ("name", plains(names)),
             ("labels", pairs()),
             ("template_driver", plains(&["golang"])),
             ("x-extension", scalar()),
@@ -899,11 +632,25 @@ fn file(service: impl Fn() -> Made, top: f64) -> Made {
         ("volumes", declared(["data", "logs"], volume())),
         (
             "secrets",
-            declared(["secret_one", "secret_two"], object("secret")),
+            with(
+                vec![
+                    ("secret_one", object(SECRETS, &["real_one"])),
+                    ("secret_two", object(SECRETS, &["another.one"])),
+                ],
+                0.5,
+                vec![],
+            ),
         ),
         (
             "configs",
-            declared(["config_one", "config_two"], object("config")),
+            with(
+                vec![
+                    ("config_one", object(CONFIGS, &["real_one"])),
+                    ("config_two", object(CONFIGS, &["another.one"])),
+                ],
+                0.5,
+                vec![],
+            ),
         ),
         ("x-top", scalar()),
     ];
@@ -930,7 +677,7 @@ pub(crate) fn files() -> BoxedStrategy<Vec<Yaml>> {
             plains(&["Nginx", "~", "\"\"", "a b", "\"a:b:c\"", "5"]),
         )
     };
-    let first = file(move || service(image(), 0.12), 1.0);
+    let first = file(move || service(image(), 0.12), 0.98);
     let second = file(move || service(image(), 0.1), 0.2);
     let both = (first.clone(), second).prop_map(|(first, second)| vec![first, second]);
     let one = first.prop_map(|first| vec![first]);
