@@ -2,6 +2,7 @@
 
 mod ca;
 mod cert;
+mod stack;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use ca::{
     PassphraseSource,
 };
 pub(crate) use cert::{Cert, CertCheck, CertIssue, CertShow, CertVerify};
+pub(crate) use stack::{CompatName, DialectName, Stack, StackRender, StackSource};
 
 /// Takes a site of Proxmox VE guests, a private CA, a Docker Swarm, secrets, Portainer and stacks
 /// to what phoenix.yaml declares.
@@ -119,6 +121,9 @@ pub(crate) enum Command {
     /// Make, show, rotate and use a CA in a directory; most of it needs no site
     #[command(subcommand)]
     Ca(Ca),
+    /// Look at stacks of services; needs no site
+    #[command(subcommand)]
+    Stack(Stack),
     /// Print the JSON Schema of the site file
     Schema,
     /// Print shell completions

@@ -51,6 +51,12 @@ impl CommandError {
         }
     }
 
+    /// The same error, with another message.
+    pub(crate) fn because(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// A failure, while doing `what`.
     pub(crate) fn of_failure(what: impl Into<String>, failure: Failure) -> Self {
         Self {

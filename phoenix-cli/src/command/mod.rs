@@ -6,6 +6,7 @@ mod cert;
 mod check;
 mod exec;
 mod renew;
+mod stack;
 mod status;
 mod sync;
 
@@ -59,6 +60,7 @@ pub(crate) fn run(arguments: &Arguments, printer: &Arc<Printer>) -> Result {
         Command::Check => check::check(global, printer),
         Command::Cert(command) => cert::cert(global, printer, command),
         Command::Ca(command) => ca::ca(global, printer, command),
+        Command::Stack(command) => stack::stack(global, printer, command),
         Command::Schema => Ok(schema(printer)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

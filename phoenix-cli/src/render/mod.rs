@@ -7,6 +7,7 @@ mod failure;
 mod plan;
 mod problems;
 mod report;
+mod stack;
 mod status;
 mod table;
 
@@ -23,6 +24,7 @@ pub(crate) use failure::{details, failure, reason};
 pub(crate) use plan::{change, plan, plan_line};
 pub(crate) use problems::{Severity, count, problem};
 pub(crate) use report::report;
+pub(crate) use stack::stack;
 pub(crate) use status::status;
 
 /// How text is laid out.

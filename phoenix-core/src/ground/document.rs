@@ -8,6 +8,7 @@
 //! the position where it was written.
 
 mod reader;
+mod sources;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use serde_saphyr::options::NonFiniteFloatPolicy;
 use serde_saphyr::{DefaultMessageFormatter, Location, MessageFormatter as _, Spanned};
 
 pub use reader::{Cursor, Fields, Reader, nearest};
+pub use sources::Sources;
 
 /// How deep a document may nest. Parsing recurses, and must fit the stack of any thread.
 const DEPTH: usize = 24;
@@ -25,10 +27,10 @@ const DEPTH: usize = 24;
 /// The longest offending text that a [`Problem`] quotes, in characters.
 const QUOTED: usize = 80;
 
-/// A parsed document.
+/// A parsed document, or several that were joined into one tree (see [`Sources`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    name: Arc<Path>,
+    sources: Sources,
     root: Node,
 }
 
@@ -118,60 +120,55 @@ impl Document {
     /// that are no scalars, an alias has no anchor, or nesting or expansion passes its bounds
     /// (24 levels, 250,000 nodes).
     pub fn parse(name: impl Into<PathBuf>, text: &str) -> Result<Self, Problem> {
-        let name: Arc<Path> = name.into().into();
-        let options = serde_saphyr::options! {
-            legacy_octal_numbers: true,
-            strict_booleans: true,
-            non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-            with_snippet: false,
-            budget: serde_saphyr::budget! {
-                max_depth: DEPTH,
-                max_documents: 2,
-            },
-            alias_limits: serde_saphyr::alias_limits! {
-                max_total_replayed_events: 250_000,
-                max_replay_stack_depth: 32,
-            },
-        };
-        match serde_saphyr::from_str_with_options::<Tree>(text, options) {
-            Ok(tree) => Ok(Self {
-                root: tree.into_node(text, start()),
-                name,
-            }),
-            Err(error) => Err(Problem {
-                position: error.location().map_or_else(start, |location| {
-                    position_of(location).unwrap_or_else(start)
-                }),
-                path: String::new(),
-                offending: match error.without_snippet() {
-                    serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
-                        key.as_deref().map(quoted)
-                    }
-                    _ => None,
-                },
-                message: message_of(&error),
-                suggestion: None,
-                source: name,
-            }),
-        }
+        let mut sources = Sources::default();
+        let root = sources.parse(name, text)?;
+        Ok(sources.joined(root))
     }
 
-    /// What problems call the document.
+    /// The file and the place in it that `position` in the tree stands for.
     #[must_use]
-    pub fn name(&self) -> &Arc<Path> {
-        &self.name
-    }
-
-    /// The same document with another root, for what changes values and keeps positions.
-    #[must_use]
-    pub fn with_root(self, root: Node) -> Self {
-        Self { root, ..self }
+    pub fn locate(&self, position: Position) -> (Arc<Path>, Position) {
+        self.sources.locate(position)
     }
 
     /// The value that the document is.
     #[must_use]
     pub fn root(&self) -> &Node {
         &self.root
+    }
+}
+
+/// Parses `text` into a tree; `name` is what problems call it.
+fn parse_tree(name: &Arc<Path>, text: &str) -> Result<Node, Problem> {
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        strict_booleans: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH,
+            max_documents: 2,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 250_000,
+            max_replay_stack_depth: 32,
+        },
+    };
+    match serde_saphyr::from_str_with_options::<Tree>(text, options) {
+        Ok(tree) => Ok(tree.into_node(text, start())),
+        Err(error) => Err(Problem {
+            position: error.location().map_or_else(start, |location| {
+                position_of(location).unwrap_or_else(start)
+            }),
+            path: String::new(),
+            offending: match error.without_snippet() {
+                serde_saphyr::Error::DuplicateMappingKey { key, .. } => key.as_deref().map(quoted),
+                _ => None,
+            },
+            message: message_of(&error),
+            suggestion: None,
+            source: name.clone(),
+        }),
     }
 }
 
@@ -248,6 +245,36 @@ impl Map {
         self.entries.iter()
     }
 
+    /// The value under `key`.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        let mut entries = self.entries.iter_mut();
+        entries
+            .find(|entry| entry.key == key)
+            .map(|entry| &mut entry.value)
+    }
+
+    /// The entries in written order, of which the values may be changed. (A key may not: it would
+    /// have to stay different from the others.)
+    pub fn values_mut(&mut self) -> impl Iterator<Item = (&str, &mut Node)> {
+        self.entries
+            .iter_mut()
+            .map(|entry| (entry.key.as_str(), &mut entry.value))
+    }
+
+    /// Puts `entry` at the place of the one with its key, or at the end.
+    pub fn put(&mut self, entry: Entry) {
+        match self.entries.iter_mut().find(|own| own.key == entry.key) {
+            Some(own) => *own = entry,
+            None => self.entries.push(entry),
+        }
+    }
+
+    /// Takes the entry of `key` out.
+    pub fn remove(&mut self, key: &str) -> Option<Entry> {
+        let index = self.entries.iter().position(|entry| entry.key == key)?;
+        Some(self.entries.remove(index))
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -271,6 +298,15 @@ impl FromIterator<Entry> for Map {
         Self {
             entries: kept.into_values().collect(),
         }
+    }
+}
+
+impl IntoIterator for Map {
+    type Item = Entry;
+    type IntoIter = std::vec::IntoIter<Entry>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.into_iter()
     }
 }
 

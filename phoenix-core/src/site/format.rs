@@ -6,6 +6,7 @@ use super::names::{
 };
 use super::shape::{Key, Names, Object, Shape, key, needed};
 use crate::pki::{KeyType, Profile};
+use crate::stack::{Compat, Dialect};
 
 pub(super) const PROFILES: &[(&str, Profile)] = &[
     ("server", Profile::Server),
@@ -37,6 +38,11 @@ pub(super) const KINDS: &[(&str, EnvironmentKind)] = &[
     ("agent", EnvironmentKind::Agent),
 ];
 
+pub(super) const DIALECTS: &[(&str, Dialect)] =
+    &[("swarm", Dialect::Swarm), ("compose", Dialect::Compose)];
+pub(super) const COMPATS: &[(&str, Compat)] =
+    &[("phoenix", Compat::Phoenix), ("docker", Compat::Docker)];
+
 pub(super) const VIEWPOINTS: &[(&str, Viewpoint)] =
     &[("phoenix", Viewpoint::Phoenix), ("guest", Viewpoint::Guest)];
 
@@ -54,6 +60,7 @@ const COMMAND: Shape = Shape::Either(&[
     Shape::List(&Shape::Argument),
     Shape::Object(&COMMAND_OBJECT),
 ]);
+const COMPOSE: Shape = Shape::Either(&[Shape::LocalPath, Shape::List(&Shape::LocalPath)]);
 const SERVICE_LABELS: Shape = Shape::Map(Names::Any, &LABELS);
 const VARIABLES: Shape = Shape::Texts(Names::Rule(&VARIABLE_NAME));
 const ARGV: Shape = Shape::Either(&[Shape::Text, Shape::List(&Shape::Argument)]);
@@ -782,7 +789,26 @@ pub(super) static STACK: Object = object(
     "stack",
     "A stack of services.",
     &[
-        needed("compose", Shape::LocalPath, "Its compose file."),
+        needed(
+            "compose",
+            COMPOSE,
+            "Its compose file, or several, each laid over those before it.",
+        ),
+        key(
+            "dialect",
+            Shape::Words(|| words(DIALECTS)),
+            "`swarm` for files that `docker stack deploy` reads, `compose` for those of `docker compose`. Default `swarm`.",
+        ),
+        key(
+            "compat",
+            Shape::Words(|| words(COMPATS)),
+            "What becomes of what `docker stack deploy` drops or changes without a word: `phoenix` does what was meant or refuses it, `docker` does as docker does, with a warning. Default `phoenix`.",
+        ),
+        key(
+            "profiles",
+            Shape::List(&Shape::Text),
+            "The profiles whose services are deployed (of the compose dialect only). Default: none.",
+        ),
         key(
             "variables",
             VARIABLES,

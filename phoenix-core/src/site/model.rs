@@ -7,6 +7,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use crate::pki::{KeyType, Profile, RenewalRule, SubjectAltName};
+use crate::stack::{Compat, Dialect, LoadOptions};
 
 /// A declared site. Paths are absolute: relative ones in the file are relative to its directory.
 #[derive(Debug, Clone)]
@@ -478,8 +479,14 @@ pub struct DeliveredFile {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Stack {
-    /// Its compose file.
+    /// Its compose files.
     pub compose: ComposeSource,
+    /// The dialect of the files.
+    pub dialect: Dialect,
+    /// What becomes of what docker drops or changes without a word.
+    pub compat: Compat,
+    /// The profiles whose services are deployed.
+    pub profiles: Vec<String>,
     /// Variables for `${VAR}` in the compose file. Phoenix's own environment is not used.
     pub variables: BTreeMap<String, String>,
     /// Labels added to services: by service name, or `*` for all.
@@ -490,12 +497,24 @@ pub struct Stack {
     pub timeout: Duration,
 }
 
-/// A compose file.
+impl Stack {
+    /// How its compose files are read.
+    #[must_use]
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions::default()
+            .with_dialect(self.dialect)
+            .with_compat(self.compat)
+            .with_variables(self.variables.clone())
+            .with_profiles(self.profiles.clone())
+    }
+}
+
+/// The compose files of a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ComposeSource {
-    /// Its path.
-    pub path: PathBuf,
+    /// Their paths; each file is laid over those before it.
+    pub paths: Vec<PathBuf>,
 }
 
 /// The site's Portainer.

@@ -1,7 +1,7 @@
 //! The sections `stacks` and `portainer`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -14,6 +14,7 @@ use super::model::{
 use super::read::{Context, PlacedSecret, known, labels, maybe, or, section};
 use super::{format, names, values};
 use crate::ground::document::{Cursor, Fields, Value};
+use crate::stack::{Compat, Dialect};
 
 type ServiceLabels = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -73,9 +74,27 @@ fn stack<'d>(
     converge: Option<Duration>,
     after: Option<Vec<(&'d str, Cursor<'d>)>>,
 ) -> Option<Stack> {
-    let compose = fields
-        .get("compose")
-        .and_then(|path| context.files.file(&path, Holds::Public));
+    let compose = fields.get("compose").and_then(|at| compose(&at, context));
+    let dialect = or(fields, "dialect", Dialect::Swarm, |word| {
+        word.word(format::DIALECTS)
+    });
+    let compat = or(fields, "compat", Compat::Phoenix, |word| {
+        word.word(format::COMPATS)
+    });
+    let profiles = or(fields, "profiles", Vec::new(), |list| {
+        list.each(|item| item.nonempty().map(str::to_owned))
+    });
+    if dialect == Some(Dialect::Compose)
+        && compat == Some(Compat::Docker)
+        && let Some(at) = fields.get("compat")
+    {
+        at.refuse("docker's ways are those of `docker stack deploy`, which reads `dialect: swarm`");
+    }
+    if dialect == Some(Dialect::Swarm)
+        && let Some(at) = fields.get("profiles")
+    {
+        at.refuse("only files of `dialect: compose` have profiles");
+    }
     let timeout = match fields.get("timeout") {
         Some(timeout) => values::wait(&timeout),
         None => converge,
@@ -105,7 +124,10 @@ fn stack<'d>(
         }
     }
     Some(Stack {
-        compose: ComposeSource { path: compose? },
+        compose: ComposeSource { paths: compose? },
+        dialect: dialect?,
+        compat: compat?,
+        profiles: profiles?,
         variables: variables?,
         service_labels: labels?,
         after: after?
@@ -114,6 +136,20 @@ fn stack<'d>(
             .collect(),
         timeout: timeout?,
     })
+}
+
+/// One path, or a list of them.
+fn compose<'d>(at: &Cursor<'d>, context: &Context<'d>) -> Option<Vec<PathBuf>> {
+    let Value::List(items) = &at.node().value else {
+        let path = context.files.file(at, Holds::Public)?;
+        return Some(vec![path]);
+    };
+    if items.is_empty() {
+        at.refuse("at least one compose file is needed here");
+        return None;
+    }
+    let paths = at.each(|item| context.files.file(&item, Holds::Public))?;
+    (paths.len() == items.len()).then_some(paths)
 }
 
 fn variables(cursor: &Cursor<'_>) -> Option<BTreeMap<String, String>> {

@@ -61,7 +61,12 @@ fn time(duration: Option<Duration>) -> i64 {
 }
 
 /// The container spec without what must be looked up (mounts, secrets, configs).
-pub(super) fn container(service: &Service, image: &str, labels: Texts) -> Object {
+pub(super) fn container(
+    service: &Service,
+    image: &str,
+    labels: Texts,
+    credential_spec: Value,
+) -> Object {
     let mut body = Object::new();
     put(&mut body, "Image", image);
     put(&mut body, "Labels", json!(labels));
@@ -83,7 +88,7 @@ pub(super) fn container(service: &Service, image: &str, labels: Texts) -> Object
     put(
         &mut body,
         "Privileges",
-        json!({"CredentialSpec": null, "SELinuxContext": null}),
+        json!({"CredentialSpec": credential_spec, "SELinuxContext": null}),
     );
     if let Some(init) = service.init {
         put(&mut body, "Init", init);
@@ -106,6 +111,7 @@ pub(super) fn container(service: &Service, image: &str, labels: Texts) -> Object
         put_list(&mut dns, "Search", service.dns_search.clone());
         put(&mut body, "DNSConfig", dns);
     }
+    put_text(&mut body, "Isolation", service.isolation.as_deref());
     put_texts(&mut body, "Sysctls", &service.sysctls);
     put_list(&mut body, "CapabilityAdd", service.cap_add.clone());
     put_list(&mut body, "CapabilityDrop", service.cap_drop.clone());
@@ -285,29 +291,29 @@ fn ratio(ratio: f64) -> Value {
     }
 }
 
-fn wire_protocol(port: &Port) -> &'static str {
-    match port.protocol {
+fn wire_protocol(port: &Port) -> Option<&'static str> {
+    port.protocol.map(|protocol| match protocol {
         Protocol::Sctp => "sctp",
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
-    }
+    })
 }
 
-fn wire_mode(port: &Port) -> &'static str {
-    match port.mode {
+fn wire_mode(port: &Port) -> Option<&'static str> {
+    port.mode.map(|mode| match mode {
         PublishMode::Host => "host",
         PublishMode::Ingress => "ingress",
-    }
+    })
 }
 
 fn port(port: &Port) -> Value {
     let mut body = Object::new();
-    put(&mut body, "Protocol", wire_protocol(port));
+    put_text(&mut body, "Protocol", wire_protocol(port));
     put(&mut body, "TargetPort", port.target);
     if let Some(published) = port.published {
         put(&mut body, "PublishedPort", published);
     }
-    put(&mut body, "PublishMode", wire_mode(port));
+    put_text(&mut body, "PublishMode", wire_mode(port));
     Value::Object(body)
 }
 
@@ -319,12 +325,27 @@ pub(super) fn mount(mount: &Mount, volume: Option<(String, VolumeDeclaration, Te
             source,
             propagation,
         } => {
-            let options = propagation.as_deref().map(|propagation| {
+            let options = bind_options(propagation.as_deref());
+            ("bind", Some(source.clone()), "BindOptions", options)
+        }
+        MountKind::Npipe {
+            source,
+            propagation,
+        } => {
+            let options = bind_options(propagation.as_deref());
+            ("npipe", Some(source.clone()), "BindOptions", options)
+        }
+        MountKind::Cluster { source } => {
+            let name = volume.map_or_else(|| source.clone(), |(name, _, _)| name);
+            ("cluster", Some(name), "ClusterOptions", Some(Object::new()))
+        }
+        MountKind::Image { source, subpath } => {
+            let options = subpath.as_deref().map(|subpath| {
                 let mut options = Object::new();
-                put(&mut options, "Propagation", propagation);
+                put_text(&mut options, "Subpath", Some(subpath));
                 options
             });
-            ("bind", Some(source.clone()), "BindOptions", options)
+            ("image", Some(source.clone()), "ImageOptions", options)
         }
         MountKind::Volume {
             no_copy, subpath, ..
@@ -372,6 +393,14 @@ pub(super) fn mount(mount: &Mount, volume: Option<(String, VolumeDeclaration, Te
     Value::Object(body)
 }
 
+fn bind_options(propagation: Option<&str>) -> Option<Object> {
+    propagation.map(|propagation| {
+        let mut options = Object::new();
+        put_text(&mut options, "Propagation", Some(propagation));
+        options
+    })
+}
+
 pub(super) fn attachment(target: &str, aliases: &[String], options: &Texts) -> Value {
     let mut body = Object::new();
     put(&mut body, "Target", target);
@@ -392,6 +421,36 @@ pub(super) fn file_reference(kind: &str, object: &ResolvedObject, file: &FileRef
         put(&mut body, &format!("{kind}ID"), id.as_str());
     }
     put(&mut body, &format!("{kind}Name"), object.name.as_str());
+    Value::Object(body)
+}
+
+/// A reference to a config that the engine itself uses.
+pub(super) fn runtime_reference(object: &ResolvedObject) -> Value {
+    let mut body = Object::new();
+    put(&mut body, "Runtime", Object::new());
+    if let Some(id) = &object.id {
+        put(&mut body, "ConfigID", id.as_str());
+    }
+    put(&mut body, "ConfigName", object.name.as_str());
+    Value::Object(body)
+}
+
+/// The body that creates a secret or config, without its content.
+pub(super) fn object(name: &str, labels: &Texts, template_driver: Option<&str>) -> Object {
+    let mut body = Object::new();
+    put(&mut body, "Name", name);
+    put(&mut body, "Labels", json!(labels));
+    if let Some(driver) = template_driver {
+        put(&mut body, "Templating", json!({"Name": driver}));
+    }
+    body
+}
+
+/// A driver with its options.
+pub(super) fn driver(name: &str, options: &Texts) -> Value {
+    let mut body = Object::new();
+    put_text(&mut body, "Name", Some(name));
+    put_texts(&mut body, "Options", options);
     Value::Object(body)
 }
 

@@ -2,60 +2,198 @@
 //! `environment`.
 //!
 //! Invariants: a later source wins; nothing is ever taken from the environment of the Phoenix
-//! process; a value that is written as empty stays empty.
+//! process; a value that is written as empty stays empty, unless docker's ways are asked for.
+
+mod dotenv;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::ground::document::{Cursor, Fields};
+use crate::ground::document::{Cursor, Map, Node, Value};
 
+use super::findings::{Findings, children, entry, map_mut, text_node};
+use super::habits;
 use super::interpolate::Variables;
-use super::reading::{one_or_more, pairs};
+use super::options::{Dialect, LoadOptions};
+use super::reading::{boolean, fields, pairs, text};
 
 /// Variables by name; one without a value takes away the image's.
 type Environment = BTreeMap<String, Option<String>>;
 
 /// What is wrong in a file of variables, and in which line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum EnvFileError {
+#[non_exhaustive]
+pub enum EnvFileError {
+    /// No name.
     #[error("line {0}: no name stands before the `=`")]
     NoName(usize),
+    /// A blank within a name.
     #[error("line {0}: a blank in the variable's name")]
     Blank(usize),
+    /// An open quote.
+    #[error("line {0}: a quote is opened and not closed")]
+    OpenQuote(usize),
+    /// A variable within a value that cannot be replaced.
+    #[error("line {0}: {1}")]
+    Variable(usize, String),
+    /// Octets that are no text.
     #[error("the file is not UTF-8")]
     Encoding,
 }
 
-/// Reads the environment of the service in `map`. A name without a value takes the value of the
+/// The variables in the `content` of a file: lines of `NAME=value`, as the `dialect` writes them.
+/// `known` are the variables that a name without a value takes its value from.
+///
+/// # Errors
+/// What is wrong in the file, and in which line.
+pub fn read_variables(
+    content: &[u8],
+    dialect: Dialect,
+    known: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, EnvFileError> {
+    let read = match dialect {
+        Dialect::Swarm => parse(content, known)?,
+        Dialect::Compose => dotenv::parse(content, known)?,
+    };
+    Ok(read
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect())
+}
+
+/// Reads the environment of the service at `at`. A name without a value takes the value of the
 /// declared variable of that name.
 pub(super) fn environment(
-    map: &Fields<'_>,
+    at: &Cursor<'_>,
     directory: &Path,
-    variables: &Variables,
+    options: &LoadOptions,
 ) -> Option<Environment> {
+    let variables = options.variables();
+    let value = |at: &Cursor<'_>, name: &str, value: Option<String>| {
+        if !options.as_docker() {
+            return value.or_else(|| variables.get(name).cloned());
+        }
+        let taken = habits::environment_value(name, value.clone(), variables);
+        if value.is_some() && taken != value {
+            at.warn(format!(
+                "docker takes the variable {name} of its own environment for the empty value"
+            ));
+        }
+        taken
+    };
     let mut environment = Environment::new();
     let mut complete = true;
-    if let Some(at) = map.get("env_file") {
-        for file in one_or_more(&at)? {
-            match env_file(&at, &directory.join(&file), &file, variables) {
-                Some(read) => environment.extend(read),
+    if let Some(at) = at.child("env_file") {
+        for file in env_files(&at, options)? {
+            let path = directory.join(file.path);
+            if !file.required && !path.exists() {
+                continue;
+            }
+            match env_file(&file.at, &path, file.path, file.dialect, variables) {
+                Some(read) => environment.extend(
+                    read.into_iter()
+                        .map(|(name, own)| (name.clone(), value(&file.at, &name, own))),
+                ),
                 None => complete = false,
             }
         }
     }
-    if let Some(at) = map.get("environment") {
-        for (name, value) in pairs(&at)? {
-            let value = value.or_else(|| variables.get(&name).cloned());
+    if let Some(at) = at.child("environment") {
+        for (name, own) in pairs(&at)? {
+            let value = value(&at, &name, own);
             environment.insert(name, value);
         }
     }
     complete.then_some(environment)
 }
 
+/// Puts what services have from files under their `environment`, so that another file can be
+/// merged over it: docker reads the files of variables before it merges.
+pub(super) fn resolve(
+    root: &mut Node,
+    directory: &Path,
+    options: &LoadOptions,
+    findings: &mut Findings,
+) {
+    let resolved = findings.read(root, |reader| {
+        let services = reader.root().child("services")?;
+        let mut resolved: BTreeMap<String, Environment> = BTreeMap::new();
+        for (key, _, service) in services.entries()? {
+            if service.child("env_file").is_some() || service.child("environment").is_some() {
+                resolved.insert(key.to_owned(), environment(&service, directory, options)?);
+            }
+        }
+        Some(resolved)
+    });
+    let mut resolved = resolved.unwrap_or_default();
+    for (key, service) in children(root, "services") {
+        let (Some(environment), Some(service)) = (resolved.remove(key), map_mut(service)) else {
+            continue;
+        };
+        let file = service.remove("env_file");
+        let written = service.get("environment").map(|node| node.position);
+        let Some(position) = written.or(file.map(|entry| entry.value.position)) else {
+            continue;
+        };
+        let variables: Map = environment
+            .into_iter()
+            .map(|(name, value)| {
+                let value = match value {
+                    Some(value) => text_node(value, position),
+                    None => Node::new(Value::Null, position),
+                };
+                entry(&name, value)
+            })
+            .collect();
+        service.put(entry(
+            "environment",
+            Node::new(Value::Map(variables), position),
+        ));
+    }
+}
+
+/// A file of variables that a service names.
+struct EnvFile<'d> {
+    at: Cursor<'d>,
+    path: &'d str,
+    required: bool,
+    dialect: Dialect,
+}
+
+/// One file, or a list of them; in the compose dialect also in long form.
+fn env_files<'d>(at: &Cursor<'d>, options: &LoadOptions) -> Option<Vec<EnvFile<'d>>> {
+    let read = |item: &Cursor<'d>| {
+        let file = |path| EnvFile {
+            at: item.clone(),
+            path,
+            required: true,
+            dialect: options.dialect,
+        };
+        if options.dialect == Dialect::Swarm || !matches!(item.node().value, Value::Map(_)) {
+            return text(item).map(file);
+        }
+        let map = fields(item, &["path", "required", "format"], &[])?;
+        let mut file = file(text(&map.required("path")?)?);
+        if let Some(at) = map.get("required") {
+            file.required = boolean(&at)?;
+        }
+        if let Some(at) = map.get("format") {
+            at.word(&[("raw", ())])?;
+            file.dialect = Dialect::Swarm;
+        }
+        Some(file)
+    };
+    match at.node().value {
+        Value::List(_) => at.items()?.iter().map(read).collect(),
+        _ => Some(vec![read(at)?]),
+    }
+}
+
 fn env_file(
     at: &Cursor<'_>,
     path: &Path,
     name: &str,
+    dialect: Dialect,
     variables: &Variables,
 ) -> Option<Environment> {
     let content = match std::fs::read(path) {
@@ -68,7 +206,11 @@ fn env_file(
             return None;
         }
     };
-    match parse(&content, variables) {
+    let read = match dialect {
+        Dialect::Swarm => parse(&content, variables),
+        Dialect::Compose => dotenv::parse(&content, variables),
+    };
+    match read {
         Ok(environment) => Some(environment),
         Err(error) => {
             at.refuse(format!("in {name}: {error}"));

@@ -6,15 +6,19 @@
 //! brings them into a service.
 //!
 //! Where the docker CLI does something surprising, this does what was meant or refuses: a
-//! modifier belongs to braces only (`$A-x` is the variable and `-x`), the first modifier counts
-//! (`${A:?not-set}` is a message, no default), a default is a plain text (no `$` in it), and a
-//! variable that nobody declared is an error and not the empty text.
+//! modifier belongs to braces only (`$A-x` is refused, docker reads a default there), the first
+//! modifier counts (`${A:?not-set}` is a message, no default), a default is a plain text (no `$`
+//! in it), and a variable that nobody declared is an error and not the empty text. [`docker`] has
+//! docker's own grammar, and [`nested`] that of the compose dialect.
+
+mod docker;
+mod nested;
 
 use std::collections::BTreeMap;
 
-use crate::ground::document::{
-    Document, Entry, Node, Problem, Problems, Value, child_path, nearest, quoted,
-};
+use crate::ground::document::{Entry, Node, Value, child_path, nearest, quoted};
+
+use super::findings::Findings;
 
 /// Variables by name.
 pub(super) type Variables = BTreeMap<String, String>;
@@ -35,71 +39,75 @@ impl From<String> for Fault {
     }
 }
 
-/// Replaces the variables in every value of `document`.
+/// How texts with variables are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grammar {
+    /// That of stacks, without its traps.
+    Careful,
+    /// That of `docker stack deploy`.
+    Docker,
+    /// That of `docker compose`.
+    Nested,
+}
+
+/// Replaces the variables in every value of `root`.
 ///
 /// A text that changed carries itself in [`Node::written`], as plain scalars do: it may become a
-/// number or boolean where one is expected, and a text that was quoted may not.
-pub(super) fn interpolate(document: Document, variables: &Variables) -> Result<Document, Problems> {
+/// number or boolean where one is expected, and a text that was quoted may not. With docker's
+/// grammar it is cast where docker casts, and nowhere else.
+pub(super) fn interpolate(
+    root: &Node,
+    grammar: Grammar,
+    variables: &Variables,
+    findings: &mut Findings,
+) -> Node {
     let mut walk = Walk {
-        document: &document,
+        grammar,
         variables,
-        problems: Vec::new(),
+        findings,
+        way: Vec::new(),
     };
-    let root = walk.node(document.root(), "", 0);
-    if walk.problems.is_empty() {
-        Ok(document.with_root(root))
-    } else {
-        Err(Problems(walk.problems))
-    }
+    walk.node(root, "")
 }
 
-struct Walk<'a> {
-    document: &'a Document,
+struct Walk<'a, 'n> {
+    grammar: Grammar,
     variables: &'a Variables,
-    problems: Vec<Problem>,
+    findings: &'a mut Findings,
+    /// The keys that lead to the node, `[]` for an item of a list.
+    way: Vec<&'n str>,
 }
 
-impl Walk<'_> {
-    fn node(&mut self, node: &Node, path: &str, depth: usize) -> Node {
+impl<'n> Walk<'_, 'n> {
+    fn node(&mut self, node: &'n Node, path: &str) -> Node {
         let value = match &node.value {
-            Value::String(text) if text.contains('$') => match substitute(text, self.variables) {
-                Ok(text) => {
-                    return Node {
-                        written: Some(text.as_str().into()),
-                        value: Value::String(text),
-                        position: node.position,
-                    };
-                }
-                Err(fault) => {
-                    self.problems.push(Problem {
-                        source: self.document.name().clone(),
-                        position: node.position,
-                        path: path.to_owned(),
-                        offending: Some(quoted(text)),
-                        message: fault.message,
-                        suggestion: fault.suggestion,
-                    });
-                    return node.clone();
-                }
-            },
-            Value::List(items) => Value::List(
-                items
+            Value::String(text) if text.contains('$') => return self.text(node, text, path),
+            Value::List(items) => {
+                self.way.push("[]");
+                let items = items
                     .iter()
                     .enumerate()
-                    .map(|(index, item)| self.node(item, &format!("{path}[{index}]"), depth + 1))
-                    .collect(),
-            ),
+                    .map(|(index, item)| self.node(item, &format!("{path}[{index}]")))
+                    .collect();
+                self.way.pop();
+                Value::List(items)
+            }
             Value::Map(map) => Value::Map(
                 map.iter()
                     .map(|entry| {
                         // Extensions are allowed at the top and within each service, network…
-                        let extension = entry.key.starts_with("x-") && matches!(depth, 0 | 2);
+                        let extension = self.grammar != Grammar::Docker
+                            && entry.key.starts_with("x-")
+                            && matches!(self.way.len(), 0 | 2);
+                        self.way.push(&entry.key);
+                        let value = if extension {
+                            entry.value.clone()
+                        } else {
+                            self.node(&entry.value, &child_path(path, &entry.key))
+                        };
+                        self.way.pop();
                         Entry {
-                            value: if extension {
-                                entry.value.clone()
-                            } else {
-                                self.node(&entry.value, &child_path(path, &entry.key), depth + 1)
-                            },
+                            value,
                             key: entry.key.clone(),
                             key_position: entry.key_position,
                         }
@@ -113,6 +121,65 @@ impl Walk<'_> {
             position: node.position,
             written: node.written.clone(),
         }
+    }
+
+    fn text(&mut self, node: &Node, text: &str, path: &str) -> Node {
+        let replaced = match self.grammar {
+            Grammar::Careful => substitute(text, self.variables).map(|text| (text, Vec::new())),
+            Grammar::Nested => nested::substitute(text, self.variables),
+            Grammar::Docker => docker::substitute(text, self.variables),
+        };
+        let replaced = replaced.map(|(replaced, oddities)| {
+            for oddity in oddities {
+                self.findings
+                    .warn(node.position, path, Some(text), oddity.to_string());
+            }
+            replaced
+        });
+        let value = match replaced {
+            Ok(replaced) if self.grammar == Grammar::Docker => {
+                docker::cast(&replaced, &self.way).map_err(Fault::from)
+            }
+            Ok(replaced) => {
+                return Node {
+                    written: Some(replaced.as_str().into()),
+                    value: Value::String(replaced),
+                    position: node.position,
+                };
+            }
+            Err(fault) => Err(fault),
+        };
+        match value {
+            Ok(value) => Node {
+                // As if it had been written there.
+                written: match &value {
+                    Value::String(_) => None,
+                    Value::Bool(value) => Some(value.to_string().into()),
+                    Value::Integer(value) => Some(value.to_string().into()),
+                    _ => Some(text.into()),
+                },
+                value,
+                position: node.position,
+            },
+            Err(fault) => {
+                self.findings.refuse(
+                    node.position,
+                    path,
+                    Some(text),
+                    fault.message,
+                    fault.suggestion,
+                );
+                node.clone()
+            }
+        }
+    }
+}
+
+/// Replaces the variables in `text` by the grammar of the compose dialect.
+pub(super) fn nested(text: &str, variables: &Variables) -> Result<String, String> {
+    match nested::substitute(text, variables) {
+        Ok((text, _)) => Ok(text),
+        Err(fault) => Err(fault.message),
     }
 }
 
@@ -140,12 +207,36 @@ fn substitute(text: &str, variables: &Variables) -> Result<String, Fault> {
                         .into(),
                 );
             }
+            let after = &rest[name.len()..];
+            refuse_modifier(name, after)?;
             result.push_str(variables.get(name).ok_or_else(|| unset(name, variables))?);
-            rest = &rest[name.len()..];
+            rest = after;
         }
     }
     result.push_str(rest);
     Ok(result)
+}
+
+/// Docker takes what looks like a modifier after a name without braces for one, and loses it.
+fn refuse_modifier(name: &str, after: &str) -> Result<(), Fault> {
+    if !["-", "?", ":-", ":?"]
+        .iter()
+        .any(|modifier| after.starts_with(modifier))
+    {
+        return Ok(());
+    }
+    let next: String = after
+        .chars()
+        .take_while(|c| !c.is_whitespace())
+        .take(16)
+        .collect();
+    Err(Fault {
+        message: format!(
+            "without braces, what follows ${name} would be read as a default by \
+             `docker stack deploy`, and lost; write `${{{name}}}` with braces"
+        ),
+        suggestion: Some(format!("${{{name}}}{next}")),
+    })
 }
 
 fn braced<'a>(inner: &'a str, variables: &'a Variables) -> Result<&'a str, Fault> {
@@ -165,6 +256,13 @@ fn braced<'a>(inner: &'a str, variables: &'a Variables) -> Result<&'a str, Fault
     } else if let Some(default) = modifier.strip_prefix(":-") {
         (filled, default, false)
     } else if let Some(default) = modifier.strip_prefix('-') {
+        if default.contains(":-") {
+            // Docker looks for `:-` first, wherever it stands.
+            return Err("`:-` within a default that begins with `-` is ambiguous; \
+                 give the default without it, or begin it with `:-`"
+                .to_owned()
+                .into());
+        }
         (value, default, false)
     } else if let Some(message) = modifier.strip_prefix(":?") {
         (filled, message, true)
@@ -223,6 +321,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ground::document::Problems;
 
     fn variables() -> Variables {
         [("A", "one"), ("EMPTY", ""), ("N", "3")]
@@ -240,7 +339,7 @@ mod tests {
             ("plain", "plain"),
             ("$A", "one"),
             ("${A}", "one"),
-            ("x${A}y$A-z", "xoneyone-z"),
+            ("x${A}y$A.z", "xoneyone.z"),
             ("$$A $${A}", "$A ${A}"),
             ("${EMPTY}", ""),
             ("${EMPTY:-d}", "d"),
@@ -275,6 +374,10 @@ mod tests {
             ("${A.b}", "only"),
             ("${NONE:-${A}}", "nested"),
             ("${NONE:-$A}", "nested"),
+            ("$A-x", "with braces"),
+            ("$A:-x", "with braces"),
+            ("$A?x", "with braces"),
+            ("${A-x:-y}", "ambiguous"),
         ] {
             let message = replaced(text).unwrap_err();
             assert!(message.contains(part), "{text}: {message}");
@@ -284,9 +387,11 @@ mod tests {
     #[test]
     fn the_document_keeps_positions_keys_and_extensions() {
         let text = "x-y: $NOPE\n$A:\n  b: [\"$N\", '3']\n  x-z: ok\n";
-        let document = Document::parse("f.yaml", text).unwrap();
-        let document = interpolate(document, &variables()).unwrap();
-        let Value::Map(root) = &document.root().value else {
+        let mut findings = Findings::default();
+        let root = findings.sources.parse("f.yaml", text).unwrap();
+        let root = interpolate(&root, Grammar::Careful, &variables(), &mut findings);
+        assert!(findings.is_clean());
+        let Value::Map(root) = &root.value else {
             panic!("no map")
         };
         assert_eq!(root.get("x-y").unwrap().text(), Some("$NOPE"));
@@ -304,8 +409,10 @@ mod tests {
     #[test]
     fn problems_have_path_position_and_a_suggestion() {
         let text = "services:\n  web:\n    ports:\n      - ${EMPT}:80\n";
-        let document = Document::parse("f.yaml", text).unwrap();
-        let Problems(problems) = interpolate(document, &variables()).unwrap_err();
+        let mut findings = Findings::default();
+        let root = findings.sources.parse("f.yaml", text).unwrap();
+        interpolate(&root, Grammar::Careful, &variables(), &mut findings);
+        let Problems(problems) = findings.finish().unwrap_err();
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].path, "services.web.ports[0]");
         assert_eq!(problems[0].position.line, 4);

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ground::SecretBytes;
 use crate::ground::document::Position;
 
 use super::image::Image;
@@ -15,6 +17,8 @@ use super::image::Image;
 /// A place in a compose file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
+    /// The file.
+    pub source: Arc<Path>,
     /// Line and column.
     pub position: Position,
     /// The way to the value: `services.web.image`.
@@ -85,8 +89,45 @@ pub struct Service {
     pub ulimits: BTreeMap<String, Ulimit>,
     /// Where its logs go.
     pub logging: Option<Logging>,
-    /// Services of the same stack that must have converged first.
-    pub depends_on: Vec<String>,
+    /// Services of the same stack that come first.
+    pub depends_on: Vec<Dependency>,
+    /// How its containers are isolated on Windows: `default`, `process` or `hyperv`.
+    pub isolation: Option<String>,
+    /// The credential spec of its Windows containers.
+    pub credential_spec: Option<CredentialSpec>,
+}
+
+/// A service that another one depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// Its key in the file.
+    pub service: String,
+    /// What must be true of it.
+    pub condition: Condition,
+}
+
+/// What must be true of a service before those that depend on it are deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// It was deployed.
+    Started,
+    /// It has converged: its tasks run, and are healthy where health is checked. What a list of
+    /// services asks for in the swarm's dialect.
+    Healthy,
+    /// Its tasks have ended well.
+    Completed,
+}
+
+/// Where the credential spec of a Windows container comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialSpec {
+    /// A config, by its key in the file.
+    Config(String),
+    /// A file on the node.
+    File(String),
+    /// A value in the node's registry.
+    Registry(String),
 }
 
 /// A published port.
@@ -96,10 +137,10 @@ pub struct Port {
     pub target: u16,
     /// The port on the nodes; the swarm chooses one when absent.
     pub published: Option<u16>,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// On which nodes.
-    pub mode: PublishMode,
+    /// The protocol; TCP when absent.
+    pub protocol: Option<Protocol>,
+    /// On which nodes; [`PublishMode::Ingress`] when absent.
+    pub mode: Option<PublishMode>,
 }
 
 /// The protocol of a port.
@@ -160,6 +201,25 @@ pub enum MountKind {
         size: Option<i64>,
         /// Its permission bits.
         mode: Option<u32>,
+    },
+    /// A named pipe of a Windows node.
+    Npipe {
+        /// Its path.
+        source: String,
+        /// How mounts below it spread.
+        propagation: Option<String>,
+    },
+    /// A cluster volume.
+    Cluster {
+        /// Its key in the file, or `group:` and a group of volumes.
+        source: String,
+    },
+    /// The files of an image.
+    Image {
+        /// The image.
+        source: String,
+        /// A directory within it.
+        subpath: Option<String>,
     },
 }
 
@@ -389,6 +449,15 @@ pub enum ObjectSource {
     External,
     /// A file, as an absolute path when the compose file's is.
     File(PathBuf),
+    /// A plugin of the engine, which makes the content up.
+    Driver {
+        /// Its name.
+        name: String,
+        /// Its options.
+        options: BTreeMap<String, String>,
+    },
+    /// A variable.
+    Given(SecretBytes),
 }
 
 /// A secret in the file.
@@ -399,6 +468,8 @@ pub struct SecretDeclaration {
     pub name: Option<String>,
     /// Where it comes from.
     pub source: ObjectSource,
+    /// What replaces templates in it when it is mounted: `golang`.
+    pub template_driver: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Where its name (or key) is written.
@@ -413,6 +484,8 @@ pub struct ConfigDeclaration {
     pub name: Option<String>,
     /// Its content; an external one has none here.
     pub content: Option<Vec<u8>>,
+    /// What replaces templates in it when it is mounted: `golang`.
+    pub template_driver: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Where its name (or key) is written.

@@ -57,11 +57,13 @@ pub(super) fn ports(at: &Cursor<'_>) -> Option<Vec<Port>> {
         };
         for port in read {
             let twice = ports.iter().any(|other| {
-                other.protocol == port.protocol
-                    && match port.published {
-                        Some(_) => other.published == port.published && other.mode == port.mode,
-                        None => *other == port,
-                    }
+                let same =
+                    (protocol_of(other), mode_of(other)) == (protocol_of(&port), mode_of(&port));
+                let number = match port.published {
+                    Some(_) => other.published == port.published,
+                    None => other.published.is_none() && other.target == port.target,
+                };
+                same && number
             });
             if twice {
                 let number = port.published.unwrap_or(port.target);
@@ -92,8 +94,8 @@ pub(super) fn short(text: &str) -> Result<Vec<Port>, PortError> {
     let port = |published, target| Port {
         target,
         published,
-        protocol,
-        mode: PublishMode::Ingress,
+        protocol: Some(protocol),
+        mode: Some(PublishMode::Ingress),
     };
     let (first, last) = target;
     match published {
@@ -152,20 +154,31 @@ fn long(at: &Cursor<'_>) -> Option<Port> {
         Some(at) => integer(&at, 0..=u16::MAX)?,
         None => 0,
     };
-    let protocol = match map.get("protocol") {
-        Some(at) => at.word(PROTOCOLS)?,
-        None => Protocol::Tcp,
-    };
-    let mode = match map.get("mode") {
-        Some(at) => at.word(MODES)?,
-        None => PublishMode::Ingress,
-    };
+    let protocol = word(&map, "protocol", PROTOCOLS)?;
+    let mode = word(&map, "mode", MODES)?;
     Some(Port {
         target: target?,
         published: (published > 0).then_some(published),
         protocol,
         mode,
     })
+}
+
+/// One of `words` under `key`; an empty text is as good as none.
+fn word<T: Copy>(map: &Fields<'_>, key: &str, words: &[(&str, T)]) -> Option<Option<T>> {
+    match map.get(key) {
+        Some(at) if at.node().text() == Some("") => Some(None),
+        Some(at) => at.word(words).map(Some),
+        None => Some(None),
+    }
+}
+
+fn protocol_of(port: &Port) -> Protocol {
+    port.protocol.unwrap_or(Protocol::Tcp)
+}
+
+fn mode_of(port: &Port) -> PublishMode {
+    port.mode.unwrap_or(PublishMode::Ingress)
 }
 
 #[cfg(test)]
@@ -178,8 +191,8 @@ mod tests {
         Port {
             target,
             published,
-            protocol: Protocol::Tcp,
-            mode: PublishMode::Ingress,
+            protocol: Some(Protocol::Tcp),
+            mode: Some(PublishMode::Ingress),
         }
     }
 
@@ -191,7 +204,7 @@ mod tests {
         assert_eq!(
             short("53:53/udp"),
             Ok(vec![Port {
-                protocol: Protocol::Udp,
+                protocol: Some(Protocol::Udp),
                 ..tcp(Some(53), 53)
             }])
         );

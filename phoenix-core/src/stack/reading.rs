@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::ground::document::{Cursor, Fields, Value};
+use crate::ground::document::{Cursor, Fields, Value, nearest};
 
 use super::{duration, quantity};
 
@@ -56,6 +56,42 @@ fn read_fields<'d>(
         }
     }
     at.fields(&known)
+}
+
+/// What `read` makes of the value under `key`, or the default without the key.
+pub(super) fn optional<'d, T: Default>(
+    map: &Fields<'d>,
+    key: &str,
+    read: impl FnOnce(&Cursor<'d>) -> Option<T>,
+) -> Option<T> {
+    match map.get(key) {
+        Some(at) => read(&at),
+        None => Some(T::default()),
+    }
+}
+
+/// What `read` makes of the value under `key`, or `Some(None)` without the key.
+pub(super) fn present<'d, T>(
+    map: &Fields<'d>,
+    key: &str,
+    read: impl FnOnce(&Cursor<'d>) -> Option<T>,
+) -> Option<Option<T>> {
+    match map.get(key) {
+        Some(at) => read(&at).map(Some),
+        None => Some(None),
+    }
+}
+
+/// Reports that `name` is none of `known`.
+pub(super) fn undefined(at: &Cursor<'_>, what: &str, name: &str, known: &[&str]) {
+    let meant = nearest(name, known.iter().copied()).map(str::to_owned);
+    at.reader().report(
+        at.position(),
+        at.path(),
+        Some(name),
+        format!("no {what} of this name is declared under `{what}s`"),
+        meant,
+    );
 }
 
 /// A text that is written as one: numbers and booleans must be quoted.
@@ -240,6 +276,24 @@ pub(super) fn labels(at: &Cursor<'_>) -> Option<BTreeMap<String, String>> {
     )
 }
 
+/// A map of texts and numbers, where no value is the empty text.
+pub(super) fn options_or_nothing(at: &Cursor<'_>) -> Option<BTreeMap<String, String>> {
+    let pairs = at.entries()?;
+    let count = pairs.len();
+    let options: BTreeMap<String, String> = pairs
+        .into_iter()
+        .filter_map(|(key, _, value)| {
+            let text = if value.is_null() {
+                String::new()
+            } else {
+                scalar(&value)?
+            };
+            Some((key.to_owned(), text))
+        })
+        .collect();
+    (options.len() == count).then_some(options)
+}
+
 /// A map of texts and numbers.
 pub(super) fn options(at: &Cursor<'_>) -> Option<BTreeMap<String, String>> {
     let entries = at.entries()?;
@@ -256,7 +310,11 @@ pub(super) fn options(at: &Cursor<'_>) -> Option<BTreeMap<String, String>> {
 fn scalar(at: &Cursor<'_>) -> Option<String> {
     match &at.node().value {
         Value::Integer(number) => Some(number.to_string()),
-        Value::Float(number) => Some(go_float(*number)),
+        // Whole numbers of 64 bits without a sign do not fit.
+        Value::Float(number) => Some(match at.node().text().map(str::parse::<u64>) {
+            Some(Ok(whole)) => whole.to_string(),
+            _ => go_float(*number),
+        }),
         _ => text(at).map(str::to_owned),
     }
 }

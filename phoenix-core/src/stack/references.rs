@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::image::Image;
 use super::load::ComposeFile;
-use super::model::{MountKind, ObjectSource, Place};
+use super::model::{CredentialSpec, MountKind, ObjectSource, Place};
 
 /// What the services of a compose file refer to outside it. What is declared and used by no
 /// service is left out, as it is when the stack is deployed.
@@ -99,16 +99,26 @@ impl ComposeFile {
                     add(&mut references.secrets, name, true, &declared.place);
                 }
             }
-            for config in &service.configs {
-                if let Some(declared) = self.configs.get(&config.source)
+            let credential_spec = match &service.credential_spec {
+                Some(CredentialSpec::Config(source)) => Some(source),
+                _ => None,
+            };
+            let files = service.configs.iter().map(|config| &config.source);
+            for source in files.chain(credential_spec) {
+                if let Some(declared) = self.configs.get(source)
                     && declared.content.is_none()
                 {
-                    let name = declared.name.as_ref().unwrap_or(&config.source).clone();
+                    let name = declared.name.as_ref().unwrap_or(source).clone();
                     add(&mut references.configs, name, true, &declared.place);
                 }
             }
             for mount in &service.mounts {
-                if let MountKind::Volume { key: Some(key), .. } = &mount.kind {
+                let named = match &mount.kind {
+                    MountKind::Volume { key, .. } => key.as_ref(),
+                    MountKind::Cluster { source } if !source.starts_with("group:") => Some(source),
+                    _ => None,
+                };
+                if let Some(key) = named {
                     let external = self.volumes.get(key).is_some_and(|volume| volume.external);
                     add(
                         &mut references.volumes,

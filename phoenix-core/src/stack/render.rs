@@ -14,7 +14,8 @@ use super::bodies;
 use super::image::{Image, ResolvedImage};
 use super::load::ComposeFile;
 use super::model::{
-    Attachment, FileReference, Mode, Mount, MountKind, NetworkDeclaration, Service,
+    Attachment, CredentialSpec, Dependency, FileReference, Mode, Mount, MountKind,
+    NetworkDeclaration, Service,
 };
 use super::references::is_predefined;
 use super::{IMAGE_LABEL, STACK_LABEL};
@@ -85,6 +86,8 @@ pub struct ConfigToCreate {
     pub name: String,
     /// Its content.
     pub content: Vec<u8>,
+    /// What replaces templates in it when it is mounted.
+    pub template_driver: Option<String>,
     /// Its labels, that of the stack included.
     pub labels: BTreeMap<String, String>,
 }
@@ -105,6 +108,8 @@ pub struct ServiceBody {
     pub mode: Mode,
     /// Keys of the services that must have converged first.
     pub depends_on: Vec<String>,
+    /// The same services, and what must be true of each.
+    pub dependencies: Vec<Dependency>,
     /// What has no id yet. The engine refuses the body until this is empty.
     pub unresolved: Vec<Unresolved>,
 }
@@ -177,6 +182,7 @@ impl ComposeFile {
                     name: format!("{logical_name}-{}", &hash[..HASH]),
                     logical_name,
                     content: content.clone(),
+                    template_driver: config.template_driver.clone(),
                     labels: self.labelled(&config.labels),
                 })
             })
@@ -211,19 +217,55 @@ impl ComposeFile {
             |source| self.resolved_secret(source, context),
             |name| unresolved.push(Unresolved::Secret(name)),
         );
+        let mut credential_spec = Value::Null;
+        let mut runtime = None;
+        if let Some(spec) = &service.credential_spec {
+            let (mut config, mut file, mut registry) = (Some(String::new()), "", "");
+            match spec {
+                CredentialSpec::Config(source) => {
+                    let object = self.resolved_config(source, configs, context);
+                    config.clone_from(&object.id);
+                    runtime = Some(object);
+                }
+                CredentialSpec::File(name) => file = name,
+                CredentialSpec::Registry(name) => registry = name,
+            }
+            credential_spec = json!({"File": file, "Registry": registry});
+            if let Some(id) = config {
+                credential_spec["Config"] = json!(id);
+            }
+        }
         let configs = references(
             &service.configs,
             "Config",
             |source| self.resolved_config(source, configs, context),
             |name| unresolved.push(Unresolved::Config(name)),
         );
+        let mut configs = configs;
+        if let Some(object) = runtime {
+            if object.id.is_none() {
+                unresolved.push(Unresolved::Config(object.name.clone()));
+            }
+            // Behind the files of the same config, as the docker CLI sorts them.
+            let name = |body: &Value| body["ConfigName"].as_str().map(str::to_owned);
+            let after = configs
+                .iter()
+                .position(|body| name(body).is_some_and(|name| name > object.name))
+                .unwrap_or(configs.len());
+            configs.insert(after, bodies::runtime_reference(&object));
+        }
         let resolved = context.images.get(&service.image.familiar());
         let image = match resolved {
             Some(resolved) => service.image.pinned(&resolved.digest),
             None => service.image.familiar(),
         };
 
-        let mut container = bodies::container(service, &image, self.labelled(&service.labels));
+        let mut container = bodies::container(
+            service,
+            &image,
+            self.labelled(&service.labels),
+            credential_spec,
+        );
         bodies::put_list(&mut container, "Mounts", self.mounts(&service.mounts));
         bodies::put_list(&mut container, "Secrets", secrets);
         bodies::put_list(&mut container, "Configs", configs);
@@ -248,7 +290,12 @@ impl ComposeFile {
             json: Value::Object(spec),
             image: service.image.clone(),
             mode: service.deploy.mode,
-            depends_on: service.depends_on.clone(),
+            depends_on: service
+                .depends_on
+                .iter()
+                .map(|dependency| dependency.service.clone())
+                .collect(),
+            dependencies: service.depends_on.clone(),
             unresolved,
         }
     }
@@ -278,8 +325,14 @@ impl ComposeFile {
         mounts
             .iter()
             .map(|mount| {
-                let volume = match &mount.kind {
-                    MountKind::Volume { key: Some(key), .. } => {
+                let named = match &mount.kind {
+                    MountKind::Volume { key, .. } => key.as_ref(),
+                    // A group of volumes has its name from elsewhere.
+                    MountKind::Cluster { source } if !source.starts_with("group:") => Some(source),
+                    _ => None,
+                };
+                let volume = match named {
+                    Some(key) => {
                         let declared = self.volumes.get(key).cloned().unwrap_or_default();
                         let labels = self.labelled(&declared.labels);
                         Some((self.volume_name(key), declared, labels))

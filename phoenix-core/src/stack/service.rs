@@ -3,28 +3,32 @@
 //! Invariants: what a service refers to is declared in the file; a key that a swarm has no use for
 //! is an error that says so.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::Path;
 
-use crate::ground::document::{Cursor, Fields, Value, nearest};
+use crate::ground::document::{Cursor, Fields, Value};
 
+use super::attachments::{attachments, files};
+use super::container::{capabilities, dns, extra_hosts, healthcheck, logging, ulimits};
 use super::deploy::{deploy, restart};
 use super::image::Image;
-use super::interpolate::Variables;
+use super::keys::{KEYS, REFUSED};
 use super::model::{
-    Attachment, Deploy, EndpointMode, FileReference, Healthcheck, Logging, MountKind, Place,
-    PublishMode, Service, Ulimit,
+    Condition, CredentialSpec, Dependency, Deploy, EndpointMode, MountKind, Place, PublishMode,
+    Service,
 };
+use super::options::{Dialect, LoadOptions};
 use super::reading::{
-    boolean, extensible, fields, filled, integer, labels, one_or_more, options, text, texts, time,
+    boolean, extensible, fields, labels, one_or_more, optional, present, text, texts, time,
+    undefined,
 };
 use super::{environment, ports, volumes, words};
 
 /// What the services of a file may refer to, and how they are read.
 pub(super) struct Declared<'a> {
     pub(super) directory: &'a Path,
-    pub(super) variables: &'a Variables,
+    pub(super) options: &'a LoadOptions,
+    /// Whether this is the whole stack and not one of several files of it.
+    pub(super) whole: bool,
     pub(super) services: &'a [&'a str],
     pub(super) networks: &'a [&'a str],
     pub(super) volumes: &'a [&'a str],
@@ -32,203 +36,28 @@ pub(super) struct Declared<'a> {
     pub(super) secrets: &'a [&'a str],
 }
 
-const KEYS: &[&str] = &[
-    "image",
-    "command",
-    "entrypoint",
-    "environment",
-    "env_file",
-    "labels",
-    "ports",
-    "volumes",
-    "tmpfs",
-    "networks",
-    "configs",
-    "secrets",
-    "healthcheck",
-    "deploy",
-    "restart",
-    "depends_on",
-    "hostname",
-    "user",
-    "working_dir",
-    "stop_grace_period",
-    "stop_signal",
-    "init",
-    "tty",
-    "stdin_open",
-    "read_only",
-    "extra_hosts",
-    "dns",
-    "dns_search",
-    "cap_add",
-    "cap_drop",
-    "sysctls",
-    "ulimits",
-    "logging",
-];
+impl Declared<'_> {
+    /// Whether `name` is among the `known`; otherwise it is reported at `at`. What one of several
+    /// files refers to may be declared in another.
+    pub(super) fn knows(&self, at: &Cursor<'_>, what: &str, name: &str, known: &[&str]) -> bool {
+        let found = !self.whole || known.contains(&name);
+        if !found {
+            undefined(at, what, name, known);
+        }
+        found
+    }
 
-/// Keys of other compose dialects, and of the swarm's where it does nothing with them.
-const REFUSED: &[(&str, &str)] = &[
-    ("annotations", "a swarm does not support annotations"),
-    (
-        "blkio_config",
-        "a swarm does not support limits of block devices",
-    ),
-    (
-        "build",
-        "a swarm does not build images: build and push it, and name it under `image`",
-    ),
-    (
-        "cgroup",
-        "a swarm does not support the choice of a cgroup namespace",
-    ),
-    ("cgroup_parent", "a swarm does not support a cgroup parent"),
-    (
-        "cgroupns_mode",
-        "a swarm does not support the choice of a cgroup namespace",
-    ),
-    (
-        "container_name",
-        "a swarm does not support names of containers: a service may have several",
-    ),
-    (
-        "cpu_count",
-        "a swarm does not support this; use `deploy.resources`",
-    ),
-    (
-        "cpu_quota",
-        "a swarm does not support this; use `deploy.resources.limits.cpus`",
-    ),
-    (
-        "cpu_shares",
-        "a swarm does not support this; use `deploy.resources`",
-    ),
-    (
-        "cpus",
-        "a swarm does not support this; use `deploy.resources.limits.cpus`",
-    ),
-    (
-        "cpuset",
-        "a swarm does not support this; use `deploy.resources`",
-    ),
-    (
-        "credential_spec",
-        "credential specs of Windows containers are not supported",
-    ),
-    ("develop", "this has no meaning in a swarm"),
-    ("device_cgroup_rules", "a swarm does not support devices"),
-    ("devices", "a swarm does not support devices"),
-    (
-        "dns_opt",
-        "a swarm takes no resolver options from compose files",
-    ),
-    (
-        "domainname",
-        "a swarm does not support domain names; write the whole name under `hostname`",
-    ),
-    (
-        "expose",
-        "this does nothing in a swarm: every port of a service is open to its networks; remove it",
-    ),
-    (
-        "extends",
-        "services that extend others are not supported; use YAML anchors",
-    ),
-    (
-        "external_links",
-        "a swarm does not support links; use a common network",
-    ),
-    (
-        "gpus",
-        "a swarm does not support this; use `deploy.resources.reservations.generic_resources`",
-    ),
-    (
-        "group_add",
-        "a swarm takes no further groups from compose files",
-    ),
-    (
-        "ipc",
-        "a swarm does not support the choice of an IPC namespace",
-    ),
-    (
-        "isolation",
-        "isolation modes of Windows containers are not supported",
-    ),
-    (
-        "links",
-        "a swarm does not support links; services of a network reach each other by name",
-    ),
-    ("mac_address", "a swarm does not support MAC addresses"),
-    (
-        "mem_limit",
-        "a swarm does not support this; use `deploy.resources.limits.memory`",
-    ),
-    (
-        "mem_reservation",
-        "a swarm does not support this; use `deploy.resources.reservations.memory`",
-    ),
-    ("mem_swappiness", "a swarm does not support this"),
-    (
-        "memswap_limit",
-        "a swarm does not support this; use `deploy.resources.limits.memory`",
-    ),
-    (
-        "network_mode",
-        "a swarm does not support network modes; an external network named `host` does the same as `host`",
-    ),
-    ("oom_kill_disable", "a swarm does not support this"),
-    (
-        "oom_score_adj",
-        "a swarm takes no score for the out-of-memory killer from compose files",
-    ),
-    (
-        "pid",
-        "a swarm does not support the choice of a PID namespace",
-    ),
-    (
-        "pids_limit",
-        "a swarm does not support this; use `deploy.resources.limits.pids`",
-    ),
-    (
-        "platform",
-        "a swarm does not support this; use `deploy.placement.constraints`",
-    ),
-    (
-        "privileged",
-        "a swarm does not support privileged containers; use `cap_add`",
-    ),
-    ("profiles", "a swarm does not support profiles"),
-    ("pull_policy", "a swarm pulls what a node does not have"),
-    ("runtime", "a swarm does not support runtimes"),
-    (
-        "scale",
-        "a swarm does not support this; use `deploy.replicas`",
-    ),
-    ("security_opt", "a swarm does not support security options"),
-    (
-        "shm_size",
-        "a swarm does not support this; mount a tmpfs of that size at `/dev/shm`",
-    ),
-    ("storage_opt", "a swarm does not support storage options"),
-    ("userns_mode", "a swarm does not support user namespaces"),
-    (
-        "uts",
-        "a swarm does not support the choice of a UTS namespace",
-    ),
-    (
-        "volume_driver",
-        "a swarm does not support this; set the driver of the volume",
-    ),
-    (
-        "volumes_from",
-        "a swarm does not support this; declare a volume and mount it in both services",
-    ),
-];
+    /// Whether what docker lets pass is let pass.
+    pub(super) fn as_docker(&self) -> bool {
+        self.options.as_docker()
+    }
+}
 
 pub(super) fn place(at: &Cursor<'_>) -> Place {
+    let (source, position) = at.source();
     Place {
-        position: at.position(),
+        source,
+        position,
         path: at.path().to_owned(),
     }
 }
@@ -236,7 +65,11 @@ pub(super) fn place(at: &Cursor<'_>) -> Place {
 /// Reads a service.
 pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Service> {
     let map = extensible(at, KEYS, REFUSED)?;
-    let image_at = map.required("image");
+    let image_at = if declared.whole {
+        map.required("image")
+    } else {
+        map.get("image")
+    };
     let image = image_at.as_ref().and_then(image);
 
     let mounts = mounts(&map, declared);
@@ -244,24 +77,31 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     let ports = optional(&map, "ports", ports::ports);
     if let (Some(ports), Some(deploy)) = (&ports, &deploy)
         && deploy.endpoint_mode == Some(EndpointMode::Dnsrr)
-        && ports.iter().any(|port| port.mode == PublishMode::Ingress)
+        && ports
+            .iter()
+            .any(|port| port.mode != Some(PublishMode::Host))
         && let Some(at) = map.get("ports")
     {
         at.refuse("with `endpoint_mode: dnsrr` every port needs `mode: host` (in the long form)");
     }
-    let environment = environment::environment(&map, declared.directory, declared.variables);
+    let environment = environment::environment(at, declared.directory, declared.options);
     let networks = optional(&map, "networks", |at| attachments(at, declared));
-    let configs = optional(&map, "configs", |at| files(at, "config", declared.configs));
-    let secrets = optional(&map, "secrets", |at| files(at, "secret", declared.secrets));
+    let configs = optional(&map, "configs", |at| {
+        files(at, declared, "config", declared.configs)
+    });
+    let secrets = optional(&map, "secrets", |at| {
+        files(at, declared, "secret", declared.secrets)
+    });
     let capabilities = capabilities(&map);
     let depends_on = optional(&map, "depends_on", |at| depends_on(at, declared));
-    let own = |key| present(&map, key, |at| filled(at).map(str::to_owned));
+    // An empty text is as good as none, which is how variables leave a key out.
+    let own = |key| optional(&map, key, |at| text(at).map(unless_empty));
     let flag = |key| optional(&map, key, boolean);
 
     let command = optional(&map, "command", command_words);
     let entrypoint = optional(&map, "entrypoint", command_words);
     let service_labels = optional(&map, "labels", labels);
-    let healthcheck = present(&map, "healthcheck", healthcheck);
+    let healthcheck = present(&map, "healthcheck", |at| healthcheck(at, declared));
     let hostname = own("hostname");
     let user = own("user");
     let working_dir = own("working_dir");
@@ -269,12 +109,14 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     let stop_signal = own("stop_signal");
     let init = present(&map, "init", boolean);
     let (tty, stdin_open, read_only) = (flag("tty"), flag("stdin_open"), flag("read_only"));
-    let extra_hosts = optional(&map, "extra_hosts", extra_hosts);
+    let extra_hosts = optional(&map, "extra_hosts", |at| extra_hosts(at, declared));
     let dns = optional(&map, "dns", dns);
     let dns_search = optional(&map, "dns_search", one_or_more);
     let sysctls = optional(&map, "sysctls", labels);
     let ulimits = optional(&map, "ulimits", ulimits);
     let logging = present(&map, "logging", logging);
+    let isolation = own("isolation");
+    let credential_spec = optional(&map, "credential_spec", |at| credential_spec(at, declared));
     let (cap_add, cap_drop) = capabilities?;
 
     Some(Service {
@@ -309,43 +151,9 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
         ulimits: ulimits?,
         logging: logging?,
         depends_on: depends_on?,
+        isolation: isolation?,
+        credential_spec: credential_spec?,
     })
-}
-
-/// What `read` makes of the value under `key`, or the default without the key.
-fn optional<'d, T: Default>(
-    map: &Fields<'d>,
-    key: &str,
-    read: impl FnOnce(&Cursor<'d>) -> Option<T>,
-) -> Option<T> {
-    match map.get(key) {
-        Some(at) => read(&at),
-        None => Some(T::default()),
-    }
-}
-
-/// What `read` makes of the value under `key`, or `Some(None)` without the key.
-fn present<'d, T>(
-    map: &Fields<'d>,
-    key: &str,
-    read: impl FnOnce(&Cursor<'d>) -> Option<T>,
-) -> Option<Option<T>> {
-    match map.get(key) {
-        Some(at) => read(&at).map(Some),
-        None => Some(None),
-    }
-}
-
-/// Reports that `name` is none of `known`.
-fn undefined(at: &Cursor<'_>, what: &str, name: &str, known: &[&str]) {
-    let meant = nearest(name, known.iter().copied()).map(str::to_owned);
-    at.reader().report(
-        at.position(),
-        at.path(),
-        Some(name),
-        format!("no {what} of this name is declared under `{what}s`"),
-        meant,
-    );
 }
 
 fn image(at: &Cursor<'_>) -> Option<Image> {
@@ -371,27 +179,63 @@ fn command_words(at: &Cursor<'_>) -> Option<Vec<String>> {
     }
 }
 
+fn unless_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
 fn mounts(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Vec<super::model::Mount>> {
     let mut mounts = Vec::new();
     if let Some(at) = map.get("volumes") {
         let items = at.items()?;
-        mounts = volumes::volumes(&at, declared.directory)?;
+        mounts = volumes::volumes(&at, declared)?;
         for mount in &mounts {
-            let MountKind::Volume { key: Some(key), .. } = &mount.kind else {
-                continue;
+            let key = match &mount.kind {
+                MountKind::Volume { key: Some(key), .. } => key,
+                MountKind::Cluster { source } if !source.starts_with("group:") => source,
+                _ => continue,
             };
-            if !declared.volumes.contains(&key.as_str())
-                && let Some(item) = items.iter().find(|item| item.path() == mount.place.path)
-            {
-                undefined(item, "volume", key, declared.volumes);
+            if let Some(item) = items.iter().find(|item| item.path() == mount.place.path) {
+                declared.knows(item, "volume", key, declared.volumes);
             }
         }
     }
     if let Some(at) = map.get("tmpfs") {
         mounts.extend(volumes::tmpfs(&at)?);
     }
-    volumes::refuse_shared_targets(map.at(), &mounts);
+    volumes::refuse_shared_targets(map, &mounts);
     Some(mounts)
+}
+
+/// The credential spec of a Windows container; an empty one is none.
+fn credential_spec(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Option<CredentialSpec>> {
+    const KINDS: &[&str] = &["config", "file", "registry"];
+    let map = fields(at, KINDS, &[])?;
+    let mut given = Vec::new();
+    for kind in KINDS {
+        if let Some(at) = map.get(kind) {
+            let text = text(&at)?;
+            if !text.is_empty() {
+                given.push((*kind, text.to_owned(), at));
+            }
+        }
+    }
+    let Some((kind, text, text_at)) = given.pop() else {
+        return Some(None);
+    };
+    if !given.is_empty() {
+        at.refuse("only one of `config`, `file` and `registry` can be given");
+        return None;
+    }
+    Some(Some(match kind {
+        "config" => {
+            if !declared.knows(&text_at, "config", &text, declared.configs) {
+                return None;
+            }
+            CredentialSpec::Config(text)
+        }
+        "file" => CredentialSpec::File(text),
+        _ => CredentialSpec::Registry(text),
+    }))
 }
 
 fn service_deploy(map: &Fields<'_>) -> Option<Deploy> {
@@ -406,298 +250,53 @@ fn service_deploy(map: &Fields<'_>) -> Option<Deploy> {
     Some(read)
 }
 
-fn attachments(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Vec<Attachment>> {
-    let mut attachments: Vec<Attachment> = Vec::new();
-    let known = |item: &Cursor<'_>, name: &str| {
-        let found = name == "default" || declared.networks.contains(&name);
-        if !found {
-            undefined(item, "network", name, declared.networks);
+const CONDITIONS: &[(&str, Condition)] = &[
+    ("service_started", Condition::Started),
+    ("service_healthy", Condition::Healthy),
+    ("service_completed_successfully", Condition::Completed),
+];
+
+fn depends_on(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Vec<Dependency>> {
+    if let Value::Map(_) = at.node().value {
+        if declared.options.dialect == Dialect::Swarm {
+            at.refuse("only a list of services is allowed in a file of the swarm's dialect; every one is waited for until it has converged");
+            return None;
         }
-        found
-    };
-    if let Value::List(_) = at.node().value {
-        for item in at.items()? {
-            let Some(name) = text(&item) else { continue };
-            if attachments.iter().any(|other| other.network == name) {
-                item.refuse("the network is listed twice");
-            } else if known(&item, name) {
-                attachments.push(Attachment {
-                    network: name.to_owned(),
-                    aliases: Vec::new(),
-                    driver_opts: BTreeMap::new(),
-                    place: place(&item),
+        let mut dependencies = Vec::new();
+        for (name, _, value) in at.entries()? {
+            let map = fields(&value, &["condition", "restart", "required"], &[])?;
+            let condition = match map.get("condition") {
+                Some(at) => at.word(CONDITIONS)?,
+                None => Condition::Started,
+            };
+            optional(&map, "restart", boolean)?;
+            let required = match map.get("required") {
+                Some(at) => boolean(&at)?,
+                None => true,
+            };
+            if !required && !declared.services.contains(&name) {
+                continue;
+            }
+            if declared.knows(&value, "service", name, declared.services) {
+                dependencies.push(Dependency {
+                    service: name.to_owned(),
+                    condition,
                 });
             }
         }
-        return Some(attachments);
+        return Some(dependencies);
     }
-    for (name, position, value) in at.entries()? {
-        if !known(&value, name) {
-            continue;
-        }
-        let mut attachment = Attachment {
-            network: name.to_owned(),
-            aliases: Vec::new(),
-            driver_opts: BTreeMap::new(),
-            place: Place {
-                position,
-                path: value.path().to_owned(),
-            },
-        };
-        if !value.is_null() {
-            const ADDRESS: &str = "a swarm does not support fixed addresses of services";
-            let map = fields(
-                &value,
-                &["aliases", "driver_opts"],
-                &[("ipv4_address", ADDRESS), ("ipv6_address", ADDRESS)],
-            )?;
-            attachment.aliases = optional(&map, "aliases", texts)?;
-            attachment.driver_opts = optional(&map, "driver_opts", options)?;
-        }
-        attachments.push(attachment);
-    }
-    Some(attachments)
-}
-
-fn files(at: &Cursor<'_>, what: &str, known: &[&str]) -> Option<Vec<FileReference>> {
-    let mut files: Vec<FileReference> = Vec::new();
-    for item in at.items()? {
-        let Some((file, source_at)) = file(&item) else {
-            continue;
-        };
-        if !known.contains(&file.source.as_str()) {
-            undefined(&source_at, what, &file.source, known);
-        } else if files.iter().any(|other| other.target == file.target) {
-            item.refuse(format!("another {what} has the target `{}`", file.target));
-        } else {
-            files.push(file);
-        }
-    }
-    Some(files)
-}
-
-fn file<'d>(at: &Cursor<'d>) -> Option<(FileReference, Cursor<'d>)> {
-    let reference = |source: &str| FileReference {
-        source: source.to_owned(),
-        target: source.to_owned(),
-        uid: "0".to_owned(),
-        gid: "0".to_owned(),
-        mode: 0o444,
-        place: place(at),
+    let condition = match declared.options.dialect {
+        Dialect::Swarm => Condition::Healthy,
+        Dialect::Compose => Condition::Started,
     };
-    if let Value::Map(_) = at.node().value {
-        let map = fields(at, &["source", "target", "uid", "gid", "mode"], &[])?;
-        let source_at = map.required("source")?;
-        let mut file = reference(filled(&source_at)?);
-        for (key, field) in [
-            ("target", &mut file.target),
-            ("uid", &mut file.uid),
-            ("gid", &mut file.gid),
-        ] {
-            if let Some(at) = map.get(key) {
-                *field = filled(&at)?.to_owned();
-            }
-        }
-        if let Some(at) = map.get("mode") {
-            file.mode = mode(&at)?;
-        }
-        Some((file, source_at))
-    } else {
-        Some((reference(filled(at)?), at.clone()))
-    }
-}
-
-/// Permission bits. A decimal number is legal and nearly always an octal one without its `0`.
-fn mode(at: &Cursor<'_>) -> Option<u32> {
-    let written = at.node().written.as_deref().unwrap_or_default();
-    if let Value::String(_) = at.node().value
-        && written.starts_with('0')
-        && let Ok(bits) = u32::from_str_radix(written.trim_start_matches("0o"), 8)
-        && bits <= 0o7777
-    {
-        return Some(bits);
-    }
-    let bits = integer(at, 0..=0o7777)?;
-    if bits > 0 && !written.starts_with('0') {
-        at.warn(format!(
-            "this decimal number stands for the mode {bits:04o}; octal ones begin with `0`"
-        ));
-    }
-    Some(bits)
-}
-
-fn healthcheck(at: &Cursor<'_>) -> Option<Healthcheck> {
-    let map = extensible(
-        at,
-        &[
-            "test",
-            "disable",
-            "interval",
-            "timeout",
-            "retries",
-            "start_period",
-            "start_interval",
-        ],
-        &[],
-    )?;
-    let disable = optional(&map, "disable", boolean)?;
-    let test = match map.get("test") {
-        None => Vec::new(),
-        Some(at) => {
-            if disable {
-                at.refuse("a check that is disabled has no test");
-                return None;
-            }
-            match at.node().value {
-                Value::List(_) => {
-                    let test = texts(&at)?;
-                    let kind = test.first().map(String::as_str);
-                    if !matches!(kind, None | Some("CMD" | "CMD-SHELL" | "NONE")) {
-                        at.refuse("a test in list form begins with `CMD`, `CMD-SHELL` or `NONE`");
-                        return None;
-                    }
-                    test
-                }
-                _ => vec!["CMD-SHELL".to_owned(), filled(&at)?.to_owned()],
-            }
-        }
-    };
-    if disable {
-        return Some(Healthcheck {
-            test: vec!["NONE".to_owned()],
-            ..Healthcheck::default()
-        });
-    }
-    Some(Healthcheck {
-        test,
-        interval: present(&map, "interval", time)?,
-        timeout: present(&map, "timeout", time)?,
-        retries: present(&map, "retries", |at| {
-            integer(at, 0..=i32::MAX.unsigned_abs())
-        })?,
-        start_period: present(&map, "start_period", time)?,
-        start_interval: present(&map, "start_interval", time)?,
-    })
-}
-
-fn extra_hosts(at: &Cursor<'_>) -> Option<Vec<String>> {
-    let entry = |item: &Cursor<'_>, host: &str, address: &str| {
-        let address = address.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || address.parse::<IpAddr>().is_err() && address != "host-gateway" {
-            item.refuse("a host is written `name:address`, with an IP address");
-            return None;
-        }
-        Some(format!("{address} {host}"))
-    };
-    if let Value::List(_) = at.node().value {
-        return at.each(|item| {
-            let text = text(&item)?;
-            let (host, address) = text
-                .split_once('=')
-                .or_else(|| text.split_once(':'))
-                .unwrap_or((text, ""));
-            entry(&item, host, address)
-        });
-    }
-    let sorted: BTreeMap<&str, Cursor<'_>> = at
-        .entries()?
-        .into_iter()
-        .map(|(host, _, value)| (host, value))
-        .collect();
-    Some(
-        sorted
-            .iter()
-            .filter_map(|(host, value)| entry(value, host, text(value)?))
-            .collect(),
-    )
-}
-
-fn dns(at: &Cursor<'_>) -> Option<Vec<IpAddr>> {
-    let read = |item: &Cursor<'_>| {
-        let address = text(item)?.parse();
-        if address.is_err() {
-            item.refuse("a name server is an IP address");
-        }
-        address.ok()
-    };
-    match at.node().value {
-        Value::List(_) => at.each(|item| read(&item)),
-        _ => read(at).map(|address| vec![address]),
-    }
-}
-
-/// Capabilities added and dropped, as the docker CLI joins them: `ALL` stands for every other in
-/// its list, and what is added is not dropped.
-fn capabilities(map: &Fields<'_>) -> Option<(Vec<String>, Vec<String>)> {
-    let read = |at: &Cursor<'_>| {
-        let names = at.each(|item| {
-            let name = text(&item)?.to_ascii_uppercase();
-            let letters = |c: char| c.is_ascii_uppercase() || c == '_';
-            if name.is_empty() || name == "RESET" || !name.chars().all(letters) {
-                item.refuse("a capability is written like `NET_ADMIN` or `CAP_NET_ADMIN`, and all of them `ALL`");
-                return None;
-            }
-            Some(if name == "ALL" || name.starts_with("CAP_") {
-                name
-            } else {
-                format!("CAP_{name}")
-            })
-        })?;
-        let mut names: BTreeSet<String> = names.into_iter().collect();
-        if names.contains("ALL") {
-            names.retain(|name| name == "ALL");
-        }
-        Some(names)
-    };
-    let add = optional(map, "cap_add", read);
-    let drop = optional(map, "cap_drop", read);
-    let (add, mut drop) = (add?, drop?);
-    drop.retain(|name| !add.contains(name));
-    Some((add.into_iter().collect(), drop.into_iter().collect()))
-}
-
-fn ulimits(at: &Cursor<'_>) -> Option<BTreeMap<String, Ulimit>> {
-    let mut ulimits = BTreeMap::new();
-    for (name, _, value) in at.entries()? {
-        let limit = if let Value::Map(_) = value.node().value {
-            let map = fields(&value, &["soft", "hard"], &[])?;
-            let soft = integer(&map.required("soft")?, -1..=i64::MAX)?;
-            let hard = integer(&map.required("hard")?, -1..=i64::MAX)?;
-            if hard >= 0 && (soft > hard || soft < 0) {
-                value.refuse("the soft limit is above the hard one");
-            }
-            Ulimit { soft, hard }
-        } else {
-            let both = integer(&value, -1..=i64::MAX)?;
-            Ulimit {
-                soft: both,
-                hard: both,
-            }
-        };
-        ulimits.insert(name.to_owned(), limit);
-    }
-    Some(ulimits)
-}
-
-fn logging(at: &Cursor<'_>) -> Option<Logging> {
-    let map = extensible(at, &["driver", "options"], &[])?;
-    Some(Logging {
-        driver: optional(&map, "driver", |at| text(at).map(str::to_owned))?,
-        options: optional(&map, "options", options)?,
-    })
-}
-
-fn depends_on(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Vec<String>> {
-    if let Value::Map(_) = at.node().value {
-        at.refuse("only a list of services is supported here; every one is waited for until it has converged");
-        return None;
-    }
     at.each(|item| {
         let name = text(&item)?;
-        if !declared.services.contains(&name) {
-            undefined(&item, "service", name, declared.services);
-            return None;
-        }
-        Some(name.to_owned())
+        declared
+            .knows(&item, "service", name, declared.services)
+            .then(|| Dependency {
+                service: name.to_owned(),
+                condition,
+            })
     })
 }

@@ -24,7 +24,8 @@ pub(super) fn parse(text: &str) -> Result<ComposeFile, Problems> {
     let variables = variables
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-    ComposeFile::parse(Path::new("/compose/stack.yaml"), text, "st", &variables)
+    let options = LoadOptions::default().with_variables(variables);
+    ComposeFile::parse(Path::new("/compose/stack.yaml"), text, "st", &options)
 }
 
 /// A file with one service `w`, of which `lines` are the rest.
@@ -339,7 +340,7 @@ fn files_become_configs_named_by_their_content_and_secrets_for_somebody_else_to_
                 configs: {app: {file: ./app.conf, labels: {a: b}}}\n\
                 secrets: {key: {file: key.pem}}\n";
     std::fs::write(&path, text).unwrap();
-    let load = || ComposeFile::load(&path, "st", &BTreeMap::new()).unwrap();
+    let load = || ComposeFile::load(&path, "st", &LoadOptions::default()).unwrap();
     let file = load();
     let rendered = file.render(&RenderContext::default());
     let config = &rendered.configs[0];

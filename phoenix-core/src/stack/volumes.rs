@@ -7,11 +7,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::ground::document::Cursor;
+use crate::ground::document::{Cursor, Fields, Value};
 
-use super::model::{Mount, MountKind, Place};
+use super::model::{Mount, MountKind};
 use super::quantity;
 use super::reading::{boolean, fields, filled, integer, text};
+use super::service::{Declared, place};
 
 const PROPAGATIONS: &[&str] = &[
     "private", "rprivate", "shared", "rshared", "slave", "rslave",
@@ -50,17 +51,17 @@ pub(super) struct ShortMount {
     pub(super) read_only: bool,
 }
 
-/// Reads the list under `volumes`; relative sources are below `directory`.
-pub(super) fn volumes(at: &Cursor<'_>, directory: &Path) -> Option<Vec<Mount>> {
+/// Reads the list under `volumes`; relative sources are below the file's directory.
+pub(super) fn volumes(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Vec<Mount>> {
     at.each(|item| match item.node().text() {
-        Some(text) => match short(text, directory) {
+        Some(text) => match short(text, declared.directory) {
             Ok(mount) => Some(placed(mount, &item)),
             Err(error) => {
                 item.refuse(error.to_string());
                 None
             }
         },
-        None => long(&item, directory),
+        None => long(&item, declared),
     })
 }
 
@@ -80,15 +81,25 @@ pub(super) fn tmpfs(at: &Cursor<'_>) -> Option<Vec<Mount>> {
 }
 
 /// Reports every mount whose target another one has.
-pub(super) fn refuse_shared_targets(at: &Cursor<'_>, mounts: &[Mount]) {
+pub(super) fn refuse_shared_targets(service: &Fields<'_>, mounts: &[Mount]) {
+    let lists = ["volumes", "tmpfs"].map(|key| service.get(key));
+    let items: Vec<Cursor<'_>> = lists
+        .into_iter()
+        .flatten()
+        .flat_map(|list| match list.node().value {
+            Value::List(_) => list.items().unwrap_or_default(),
+            _ => vec![list],
+        })
+        .collect();
     for (index, mount) in mounts.iter().enumerate() {
         if mounts[..index]
             .iter()
             .any(|other| other.target == mount.target)
+            && let Some(item) = items.iter().find(|item| item.path() == mount.place.path)
         {
-            at.reader().report(
-                mount.place.position,
-                &mount.place.path,
+            item.reader().report(
+                item.position(),
+                item.path(),
                 Some(&mount.target),
                 "another mount has this target already",
                 None,
@@ -103,10 +114,7 @@ fn placed(mount: ShortMount, at: &Cursor<'_>) -> Mount {
         target: mount.target,
         read_only: mount.read_only,
         consistency: None,
-        place: Place {
-            position: at.position(),
-            path: at.path().to_owned(),
-        },
+        place: place(at),
     }
 }
 
@@ -227,34 +235,23 @@ fn bind_source(source: &str, directory: &Path) -> Result<String, MountError> {
         .map_err(|_| MountError::Malformed)
 }
 
-fn long(at: &Cursor<'_>, directory: &Path) -> Option<Mount> {
-    let map = fields(
-        at,
-        &[
-            "type",
-            "source",
-            "target",
-            "read_only",
-            "consistency",
-            "bind",
-            "volume",
-            "tmpfs",
-        ],
-        &[],
-    )?;
-    let kind = map.required("type")?;
-    let kind = match text(&kind)? {
-        name @ ("bind" | "volume" | "tmpfs") => name,
-        "npipe" | "cluster" | "image" => {
-            kind.refuse(
-                "mounts of this type are not supported; there are `bind`, `volume` and `tmpfs`",
-            );
-            return None;
-        }
-        _ => kind.word(&[("bind", "bind"), ("volume", "volume"), ("tmpfs", "tmpfs")])?,
+const KINDS: &[&str] = &["bind", "volume", "tmpfs", "npipe", "cluster", "image"];
+/// Those that have a key of their own for their options.
+const WITH_OPTIONS: &[&str] = &["bind", "volume", "tmpfs", "image"];
+
+fn long(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Mount> {
+    let mut keys = vec!["type", "source", "target", "read_only", "consistency"];
+    keys.extend(WITH_OPTIONS);
+    let map = fields(at, &keys, &[])?;
+    let kind_at = map.required("type")?;
+    let words: Vec<(&str, &'static str)> = KINDS.iter().map(|kind| (*kind, *kind)).collect();
+    let kind = match text(&kind_at)? {
+        "" => "volume",
+        _ => kind_at.word(&words)?,
     };
-    for other in ["bind", "volume", "tmpfs"] {
-        if other != kind
+    let own = if kind == "npipe" { "bind" } else { kind };
+    for other in WITH_OPTIONS {
+        if *other != own
             && let Some(misplaced) = map.get(other)
         {
             misplaced.refuse(format!(
@@ -272,57 +269,64 @@ fn long(at: &Cursor<'_>, directory: &Path) -> Option<Mount> {
         None => None,
     };
     let source = match map.get("source") {
-        Some(at) => Some((filled(&at)?, at)),
+        Some(at) => Some((text(&at)?, at)).filter(|(text, _)| !text.is_empty()),
         None => None,
     };
-    let options = map.get(kind);
+    let options = map.get(own);
+    let needed = || {
+        if source.is_none() {
+            at.refuse(format!("a mount of type `{kind}` needs a `source`"));
+        }
+        source.as_ref().map(|(text, _)| (*text).to_owned())
+    };
     let kind = match kind {
         "bind" => {
-            let Some((source, source_at)) = source else {
-                at.refuse("a bind needs a `source`");
-                return None;
-            };
+            let source_text = needed()?;
+            let (_, source_at) = source.as_ref()?;
             // Without a leading `.` a source in long form is a path all the same.
-            let source = match bind_source(source, directory) {
-                Ok(source) => source,
-                Err(error) => {
-                    source_at.refuse(error.to_string());
-                    return None;
-                }
-            };
-            let propagation = match options {
-                Some(options) => {
-                    match fields(&options, &["propagation"], &[])?.get("propagation") {
-                        Some(at) => {
-                            let words: Vec<_> =
-                                PROPAGATIONS.iter().map(|word| (*word, *word)).collect();
-                            Some(at.word(&words)?.to_owned())
-                        }
-                        None => None,
+            let kept = declared.as_docker()
+                && (source_text.starts_with('~') || is_windows_path(&source_text));
+            let source = if kept {
+                source_text
+            } else {
+                match bind_source(&source_text, declared.directory) {
+                    Ok(source) => source,
+                    Err(error) => {
+                        source_at.refuse(error.to_string());
+                        return None;
                     }
                 }
-                None => None,
             };
             MountKind::Bind {
                 source,
-                propagation,
+                propagation: propagation(options)?,
             }
         }
+        "npipe" => MountKind::Npipe {
+            source: needed()?,
+            propagation: propagation(options)?,
+        },
+        "cluster" => MountKind::Cluster { source: needed()? },
+        "image" => MountKind::Image {
+            source: needed()?,
+            subpath: match options {
+                Some(options) => subpath(&fields(&options, &["subpath"], &[])?)?,
+                None => None,
+            },
+        },
         "volume" => {
-            let (mut no_copy, mut subpath) = (false, None);
+            let (mut no_copy, mut inner) = (false, None);
             if let Some(options) = options {
                 let options = fields(&options, &["nocopy", "subpath"], &[])?;
                 if let Some(at) = options.get("nocopy") {
                     no_copy = boolean(&at)?;
                 }
-                if let Some(at) = options.get("subpath") {
-                    subpath = Some(filled(&at)?.to_owned());
-                }
+                inner = subpath(&options)?;
             }
             MountKind::Volume {
                 key: source.map(|(source, _)| source.to_owned()),
                 no_copy,
-                subpath,
+                subpath: inner,
             }
         }
         _ => {
@@ -344,7 +348,15 @@ fn long(at: &Cursor<'_>, directory: &Path) -> Option<Mount> {
         }
     };
     let target_at = target?;
-    match checked_target(text(&target_at)?) {
+    let target = filled(&target_at)?;
+    // A letter before a colon is a drive, on Windows nodes.
+    let windows = matches!(kind, MountKind::Npipe { .. }) || is_windows_path(target);
+    let target = if declared.as_docker() || windows {
+        Ok(target.to_owned())
+    } else {
+        checked_target(target)
+    };
+    match target {
         Ok(target) => Some(Mount {
             consistency,
             ..placed(
@@ -361,6 +373,32 @@ fn long(at: &Cursor<'_>, directory: &Path) -> Option<Mount> {
             None
         }
     }
+}
+
+fn propagation(options: Option<Cursor<'_>>) -> Option<Option<String>> {
+    let Some(options) = options else {
+        return Some(None);
+    };
+    match fields(&options, &["propagation"], &[])?.get("propagation") {
+        Some(at) if at.node().text() != Some("") => {
+            let words: Vec<_> = PROPAGATIONS.iter().map(|word| (*word, *word)).collect();
+            Some(Some(at.word(&words)?.to_owned()))
+        }
+        // Options without any are written all the same.
+        _ => Some(Some(String::new())),
+    }
+}
+
+fn subpath(options: &Fields<'_>) -> Option<Option<String>> {
+    match options.get("subpath") {
+        Some(at) => filled(&at).map(|text| Some(text.to_owned())),
+        None => Some(None),
+    }
+}
+
+/// Whether `path` begins with a drive and a separator.
+fn is_windows_path(path: &str) -> bool {
+    matches!(path.as_bytes(), [letter, b':', b'/' | b'\\', ..] if letter.is_ascii_alphabetic())
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ impl Context {
         let mut stack_needs = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, stack) in &site.stacks {
-            let read = ComposeFile::load(&stack.compose.path, name, &stack.variables)
+            let read = ComposeFile::load_files(&stack.compose.paths, name, &stack.load_options())
                 .and_then(|compose| Ok((references(&site, &compose)?, compose)));
             match read {
                 Ok((needs, compose)) => {
@@ -473,6 +473,7 @@ fn references(site: &Site, compose: &ComposeFile) -> Result<StackNeeds, Problems
         ));
     }
     let start = Place {
+        source: compose.source().into(),
         position: Position { line: 1, column: 1 },
         path: "services".to_owned(),
     };

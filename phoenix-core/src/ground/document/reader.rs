@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Document, Node, Position, Problem, Problems, Value, child_path, quoted};
@@ -14,8 +16,9 @@ use super::{Document, Node, Position, Problem, Problems, Value, child_path, quot
 #[derive(Debug)]
 pub struct Reader<'d> {
     document: &'d Document,
-    problems: RefCell<Vec<Problem>>,
-    warnings: RefCell<Vec<Problem>>,
+    /// Each with its position in the tree, by which they are sorted.
+    problems: RefCell<Vec<(Position, Problem)>>,
+    warnings: RefCell<Vec<(Position, Problem)>>,
 }
 
 /// A value in a document, the way to it, and the reader that hears what is wrong with it. Methods
@@ -54,6 +57,12 @@ impl<'d> Reader<'d> {
         }
     }
 
+    /// The file and the place in it that `position` in the document stands for.
+    #[must_use]
+    pub fn locate(&self, position: Position) -> (Arc<Path>, Position) {
+        self.document.locate(position)
+    }
+
     /// Records a problem at a place that is no value, such as a key.
     pub fn report(
         &self,
@@ -64,7 +73,7 @@ impl<'d> Reader<'d> {
         suggestion: Option<String>,
     ) {
         let problem = self.problem(position, path, offending, message, suggestion);
-        self.problems.borrow_mut().push(problem);
+        self.problems.borrow_mut().push((position, problem));
     }
 
     fn problem(
@@ -75,8 +84,9 @@ impl<'d> Reader<'d> {
         message: impl Into<String>,
         suggestion: Option<String>,
     ) -> Problem {
+        let (source, position) = self.document.locate(position);
         Problem {
-            source: self.document.name().clone(),
+            source,
             position,
             path: path.into(),
             offending: offending.map(quoted),
@@ -99,14 +109,16 @@ impl<'d> Reader<'d> {
         let mut problems = self.problems.into_inner();
         let mut warnings = self.warnings.into_inner();
         for list in [&mut problems, &mut warnings] {
-            list.sort_by_key(|problem| problem.position);
+            list.sort_by_key(|(position, _)| *position);
             // What an alias brings in twice is refused twice at one place.
             list.dedup();
         }
+        let without_positions =
+            |list: Vec<(Position, Problem)>| list.into_iter().map(|(_, problem)| problem).collect();
         if problems.is_empty() {
-            Ok(warnings)
+            Ok(without_positions(warnings))
         } else {
-            Err(Problems(problems))
+            Err(Problems(without_positions(problems)))
         }
     }
 }
@@ -134,6 +146,12 @@ impl<'d> Cursor<'d> {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The file it is in, and where in it.
+    #[must_use]
+    pub fn source(&self) -> (Arc<Path>, Position) {
+        self.reader.document.locate(self.position())
     }
 
     /// The reader that problems go to.
@@ -179,7 +197,10 @@ impl<'d> Cursor<'d> {
         let problem =
             self.reader
                 .problem(self.position(), &self.path, self.node.text(), message, None);
-        self.reader.warnings.borrow_mut().push(problem);
+        self.reader
+            .warnings
+            .borrow_mut()
+            .push((self.position(), problem));
     }
 
     fn expected<T>(&self, what: &str) -> Option<T> {

@@ -1,11 +1,12 @@
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::stack::{ComposeFile, Platform, RenderContext, ResolvedImage, ResolvedObject};
+use crate::stack::{
+    ComposeFile, LoadOptions, Platform, RenderContext, ResolvedImage, ResolvedObject,
+};
 
 const TOP: &str = "
 networks: {front: , back: {external: true}}
@@ -70,7 +71,7 @@ fn body(parts: &[bool], deploy: &[bool], mode: usize) -> Value {
         MODES[mode],
         chosen(DEPLOY, deploy, "      ")
     );
-    let file = ComposeFile::parse(Path::new("/c/f.yaml"), &text, "st", &BTreeMap::new())
+    let file = ComposeFile::parse(Path::new("/c/f.yaml"), &text, "st", &LoadOptions::default())
         .unwrap_or_else(|problems| panic!("{problems}\n{text}"));
     let object = |name: &str| {
         let object = ResolvedObject {

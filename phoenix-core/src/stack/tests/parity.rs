@@ -52,7 +52,7 @@ fn plain(value: &Value, key: &str) -> Value {
 fn file() -> (ComposeFile, RenderContext, Value) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stack/tests");
     let path = directory.join("parity.yaml");
-    let file = ComposeFile::load(&path, "st", &BTreeMap::new())
+    let file = ComposeFile::load(&path, "st", &LoadOptions::default())
         .unwrap_or_else(|problems| panic!("{problems}"));
     let sent = SENT.replace("@DIRECTORY@", directory.to_str().unwrap());
     let objects = |names: &[&str]| {

@@ -1,0 +1,586 @@
+//! One compose file laid over another.
+//!
+//! What is declared beside services is replaced as a whole. Services are merged key by key: texts,
+//! numbers and booleans are replaced; maps are joined; lists are appended, without removing
+//! what then stands there twice; ports, mounts and files are joined by what identifies them
+//! (published port, target, source) and sorted by it; commands and tests are replaced.
+//!
+//! Invariants: nodes keep their positions, so that what is wrong afterwards is told of the right
+//! file; both files are right by themselves. By [`Rules::Phoenix`] laying over is associative.
+
+use std::collections::BTreeMap;
+
+use crate::ground::document::{Entry, Map, Node, Value, child_path};
+
+use super::findings::{Findings, entry, map, map_mut, text_node};
+use super::model::{Port, Protocol, PublishMode};
+use super::{duration, ports};
+
+/// By which rules files are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// As docker does, without its faults: what is empty, zero or false replaces too, a test is
+    /// replaced and not appended, and ports of different protocols (or unpublished ones) are
+    /// different.
+    Phoenix,
+    /// As docker does, with a warning for each fault.
+    Docker,
+}
+
+/// How a value is merged.
+enum How {
+    /// The later one counts.
+    Replace,
+    /// The later one counts, zero too.
+    Count,
+    /// A map with keys of its own.
+    Keys(&'static [(&'static str, How)]),
+    /// Maps of texts, or lists of `key=value`.
+    Union,
+    /// As [`How::Union`]; for docker a variable without a value, or with an empty one, is nothing.
+    Variables,
+    /// Maps of which each value is replaced.
+    Entries,
+    /// One list after the other; one text is a list.
+    Append,
+    /// As [`How::Append`]; a map is a sorted list.
+    Hosts,
+    /// A command: the later one counts.
+    Command,
+    /// A test of health.
+    Test,
+    /// Options are joined when the drivers agree.
+    Logging,
+    /// Networks by name.
+    Networks,
+    /// Services that are depended on.
+    Dependencies,
+    /// Ports, mounts or files by what identifies them.
+    Keyed(fn(&Node, Rules) -> Vec<(String, Node)>),
+}
+
+const UPDATE: How = How::Keys(&[("parallelism", How::Count)]);
+const RESOURCES: How = How::Keys(&[("generic_resources", How::Append)]);
+const SERVICE: &[(&str, How)] = &[
+    ("cap_add", How::Append),
+    ("cap_drop", How::Append),
+    ("command", How::Command),
+    ("configs", How::Keyed(files)),
+    ("credential_spec", How::Keys(&[])),
+    ("depends_on", How::Dependencies),
+    (
+        "deploy",
+        How::Keys(&[
+            ("labels", How::Union),
+            (
+                "placement",
+                How::Keys(&[("constraints", How::Append), ("preferences", How::Append)]),
+            ),
+            ("replicas", How::Count),
+            (
+                "resources",
+                How::Keys(&[("limits", RESOURCES), ("reservations", RESOURCES)]),
+            ),
+            ("restart_policy", How::Keys(&[("max_attempts", How::Count)])),
+            ("rollback_config", UPDATE),
+            ("update_config", UPDATE),
+        ]),
+    ),
+    ("dns", How::Append),
+    ("dns_search", How::Append),
+    ("entrypoint", How::Command),
+    ("env_file", How::Append),
+    ("environment", How::Variables),
+    ("extra_hosts", How::Hosts),
+    (
+        "healthcheck",
+        How::Keys(&[("retries", How::Count), ("test", How::Test)]),
+    ),
+    ("labels", How::Union),
+    ("logging", How::Logging),
+    ("networks", How::Networks),
+    ("ports", How::Keyed(published)),
+    ("secrets", How::Keyed(files)),
+    ("sysctls", How::Union),
+    ("tmpfs", How::Append),
+    ("ulimits", How::Entries),
+    ("volumes", How::Keyed(mounts)),
+];
+
+/// Durations, of which docker takes zero for nothing.
+const DURATIONS: &[&str] = &[
+    "delay",
+    "interval",
+    "monitor",
+    "start_interval",
+    "start_period",
+    "stop_grace_period",
+    "timeout",
+    "window",
+];
+
+/// Lays the file at `over` over the one at `base`.
+pub(super) fn merge(base: Node, over: Node, rules: Rules, findings: &mut Findings) -> Node {
+    let mut base = base;
+    let Value::Map(over) = over.value else {
+        return base;
+    };
+    let Some(own) = map_mut(&mut base) else {
+        return base;
+    };
+    let mut merge = Merge { rules, findings };
+    for section in over {
+        match own.get_mut(&section.key) {
+            Some(Node {
+                value: Value::Map(known),
+                ..
+            }) if section.key != "version" => {
+                let Value::Map(entries) = section.value.value else {
+                    continue;
+                };
+                for entry in entries {
+                    match known.get_mut(&entry.key) {
+                        Some(service) if section.key == "services" => {
+                            let path = child_path("services", &entry.key);
+                            merge.service(service, entry.value, &path);
+                        }
+                        _ => known.put(entry),
+                    }
+                }
+            }
+            _ => own.put(section),
+        }
+    }
+    base
+}
+
+/// Lays the service at `over` over the one at `base`.
+pub(super) fn merge_service(
+    base: &mut Node,
+    over: Node,
+    path: &str,
+    rules: Rules,
+    findings: &mut Findings,
+) {
+    Merge { rules, findings }.service(base, over, path);
+}
+
+struct Merge<'a> {
+    rules: Rules,
+    findings: &'a mut Findings,
+}
+
+impl Merge<'_> {
+    fn service(&mut self, base: &mut Node, over: Node, path: &str) {
+        self.keys(base, over, SERVICE, path);
+        // Sorted whether or not the other file has any.
+        for (key, how) in SERVICE {
+            if let How::Keyed(keyed) = how
+                && let Some(list) = map_mut(base).and_then(|map| map.get_mut(key))
+            {
+                self.keyed(list, None, *keyed, &child_path(path, key));
+            }
+        }
+    }
+
+    fn docker(&self) -> bool {
+        self.rules == Rules::Docker
+    }
+
+    fn keys(&mut self, base: &mut Node, over: Node, hows: &[(&str, How)], path: &str) {
+        let Value::Map(entries) = over.value else {
+            // Nothing is written, which changes nothing.
+            return;
+        };
+        if map(base).is_none() {
+            base.value = Value::Map(Map::default());
+        }
+        let Some(own) = map_mut(base) else { return };
+        for entry in entries {
+            let path = child_path(path, &entry.key);
+            let how = hows.iter().find(|(key, _)| *key == entry.key);
+            let how = how.map_or(&How::Replace, |(_, how)| how);
+            match own.get_mut(&entry.key) {
+                Some(value) if value.value != Value::Null => {
+                    self.value(value, entry, how, &path);
+                }
+                _ => own.put(entry),
+            }
+        }
+    }
+
+    fn value(&mut self, base: &mut Node, over: Entry, how: &How, path: &str) {
+        let key = over.key;
+        let over = over.value;
+        match how {
+            How::Replace => {
+                if self.docker() && is_zero(&key, &over) && !is_zero(&key, base) {
+                    self.findings.warn(
+                        over.position,
+                        path,
+                        over.text(),
+                        "docker keeps the value of the earlier file: what is empty, zero or \
+                         false replaces nothing",
+                    );
+                } else {
+                    *base = over;
+                }
+            }
+            How::Count => *base = over,
+            How::Keys(hows) => self.keys(base, over, hows, path),
+            How::Union | How::Variables => {
+                let position = base.position;
+                let own = std::mem::replace(base, Node::new(Value::Null, position));
+                let mut joined = pairs(own);
+                for entry in pairs(over) {
+                    let lost = self.docker()
+                        && matches!(how, How::Variables)
+                        && is_zero("", &entry.value)
+                        && joined.get(&entry.key).is_some_and(|own| !is_zero("", own));
+                    if lost {
+                        self.findings.warn(
+                            entry.value.position,
+                            path,
+                            Some(&entry.key),
+                            "docker keeps the value of the earlier file: what is empty replaces \
+                             nothing",
+                        );
+                    } else {
+                        joined.put(entry);
+                    }
+                }
+                base.value = Value::Map(joined);
+            }
+            How::Entries => {
+                if let (Some(own), Value::Map(entries)) = (map_mut(base), over.value) {
+                    entries.into_iter().for_each(|entry| own.put(entry));
+                }
+            }
+            How::Append => append(base, over),
+            How::Hosts => {
+                hosts(base);
+                let mut over = over;
+                hosts(&mut over);
+                append(base, over);
+            }
+            How::Command => {
+                let empty = match &over.value {
+                    Value::List(items) => items.is_empty(),
+                    Value::String(text) => text.trim().is_empty(),
+                    _ => false,
+                };
+                if empty && self.docker() {
+                    self.findings.warn(
+                        over.position,
+                        path,
+                        None,
+                        "docker keeps the command of the earlier file: an empty one replaces nothing",
+                    );
+                } else {
+                    *base = over;
+                }
+            }
+            How::Test => {
+                if self.docker() {
+                    self.findings.warn(
+                        over.position,
+                        path,
+                        None,
+                        "docker appends this to the test of the earlier file",
+                    );
+                    let mut over = over;
+                    as_test(base);
+                    as_test(&mut over);
+                    append(base, over);
+                } else {
+                    *base = over;
+                }
+            }
+            How::Logging => self.logging(base, over, path),
+            How::Networks => self.networks(base, over, path),
+            How::Dependencies => {
+                if matches!((&base.value, &over.value), (Value::List(_), Value::List(_))) {
+                    append(base, over);
+                } else {
+                    let mut joined = names(base.clone());
+                    names(over).into_iter().for_each(|entry| joined.put(entry));
+                    base.value = Value::Map(joined);
+                }
+            }
+            How::Keyed(keyed) => self.keyed(base, Some(over), *keyed, path),
+        }
+    }
+
+    fn logging(&mut self, base: &mut Node, over: Node, path: &str) {
+        let driver = |node: &Node| {
+            let driver = map(node)
+                .and_then(|map| map.get("driver"))
+                .and_then(Node::text);
+            driver.unwrap_or_default().to_owned()
+        };
+        let (own, other) = (driver(base), driver(&over));
+        if own == other || own.is_empty() || other.is_empty() {
+            self.keys(base, over, &[("options", How::Entries)], path);
+        } else {
+            *base = over;
+        }
+    }
+
+    fn networks(&mut self, base: &mut Node, over: Node, path: &str) {
+        let mut joined = names(base.clone());
+        for entry in names(over) {
+            let Some(own) = joined.get_mut(&entry.key) else {
+                joined.put(entry);
+                continue;
+            };
+            let Value::Map(keys) = &entry.value.value else {
+                continue;
+            };
+            if own.value == Value::Null {
+                *own = entry.value;
+                continue;
+            }
+            let Some(own) = map_mut(own) else { continue };
+            let path = child_path(path, &entry.key);
+            if keys.get("aliases").is_none() {
+                // An attachment that names none takes the earlier ones away.
+                own.remove("aliases");
+            }
+            for key in keys {
+                if key.key == "driver_opts" && self.docker() {
+                    self.findings.warn(
+                        key.key_position,
+                        &child_path(&path, &key.key),
+                        Some(&key.key),
+                        "docker keeps the options of the earlier file",
+                    );
+                } else {
+                    own.put(key.clone());
+                }
+            }
+        }
+        base.value = Value::Map(joined);
+    }
+
+    fn keyed(
+        &mut self,
+        base: &mut Node,
+        over: Option<Node>,
+        keyed: fn(&Node, Rules) -> Vec<(String, Node)>,
+        path: &str,
+    ) {
+        let of = |node: &Node, rules| -> Vec<(String, Node)> {
+            let Value::List(items) = &node.value else {
+                return Vec::new();
+            };
+            items.iter().flat_map(|item| keyed(item, rules)).collect()
+        };
+        let earlier = of(base, self.rules);
+        let later = over
+            .as_ref()
+            .map(|over| of(over, self.rules))
+            .unwrap_or_default();
+        let mut items: Vec<(String, Node)> = if self.docker() {
+            let mut joined: BTreeMap<String, Node> = BTreeMap::new();
+            for items in [earlier, later] {
+                let mut own: BTreeMap<String, Node> = BTreeMap::new();
+                for (key, item) in items {
+                    if let Some(lost) = own.insert(key, item) {
+                        self.findings.warn(
+                            lost.position,
+                            path,
+                            None,
+                            "docker loses this when files are merged: another one of this file \
+                             has the same published port, target or source",
+                        );
+                    }
+                }
+                joined.extend(own);
+            }
+            joined.into_iter().collect()
+        } else {
+            let mut kept: Vec<_> = earlier
+                .into_iter()
+                .filter(|(key, _)| !later.iter().any(|(other, _)| other == key))
+                .collect();
+            kept.extend(later);
+            kept
+        };
+        items.sort_by(|(a, _), (b, _)| a.cmp(b));
+        base.value = Value::List(items.into_iter().map(|(_, item)| item).collect());
+    }
+}
+
+fn is_zero(key: &str, node: &Node) -> bool {
+    match &node.value {
+        Value::Null | Value::Bool(false) | Value::Integer(0) => true,
+        Value::Float(number) => *number == 0.0,
+        Value::String(text) => {
+            text.is_empty()
+                || DURATIONS.contains(&key)
+                    && duration::parse(text).is_ok_and(|duration| duration.is_zero())
+        }
+        _ => false,
+    }
+}
+
+/// A map of texts, or a list of `key=value`, as a map.
+fn pairs(node: Node) -> Map {
+    match node.value {
+        Value::Map(map) => map,
+        Value::List(items) => items
+            .into_iter()
+            .filter_map(|item| {
+                let text = item.text()?;
+                Some(match text.split_once('=') {
+                    Some((key, value)) => entry(key, text_node(value, item.position)),
+                    None => entry(text, Node::new(Value::Null, item.position)),
+                })
+            })
+            .collect(),
+        _ => Map::default(),
+    }
+}
+
+/// A list of names as a map with nothing under each.
+fn names(node: Node) -> Map {
+    match node.value {
+        Value::Map(map) => map,
+        Value::List(items) => items
+            .into_iter()
+            .filter_map(|item| {
+                let name = item.text()?.to_owned();
+                Some(entry(&name, Node::new(Value::Null, item.position)))
+            })
+            .collect(),
+        _ => Map::default(),
+    }
+}
+
+fn append(base: &mut Node, over: Node) {
+    let items = |node: Node| match node.value {
+        Value::List(items) => items,
+        Value::Null => Vec::new(),
+        _ => vec![node],
+    };
+    let position = base.position;
+    let mut joined = items(std::mem::replace(base, Node::new(Value::Null, position)));
+    joined.extend(items(over));
+    base.value = Value::List(joined);
+}
+
+fn as_test(test: &mut Node) {
+    if let Value::String(text) = &test.value {
+        let position = test.position;
+        let words = ["CMD-SHELL", text.as_str()];
+        test.value = Value::List(words.map(|word| text_node(word, position)).into());
+    }
+}
+
+fn hosts(node: &mut Node) {
+    if let Value::Map(map) = &node.value {
+        let mut hosts: Vec<Node> = map
+            .iter()
+            .filter_map(|entry| {
+                let address = entry.value.text()?;
+                Some(text_node(
+                    format!("{}={address}", entry.key),
+                    entry.value.position,
+                ))
+            })
+            .collect();
+        hosts.sort_by(|a, b| a.text().cmp(&b.text()));
+        node.value = Value::List(hosts);
+    }
+}
+
+fn files(item: &Node, _: Rules) -> Vec<(String, Node)> {
+    let source = match map(item) {
+        Some(map) => map.get("source").and_then(Node::text),
+        None => item.text(),
+    };
+    vec![(source.unwrap_or_default().to_owned(), item.clone())]
+}
+
+fn mounts(item: &Node, _: Rules) -> Vec<(String, Node)> {
+    let target = match map(item) {
+        Some(map) => map.get("target").and_then(Node::text),
+        None => item.text().map(|text| {
+            let mut parts = text.split(':');
+            let first = parts.next().unwrap_or_default();
+            parts.next().unwrap_or(first)
+        }),
+    };
+    vec![(target.unwrap_or_default().to_owned(), item.clone())]
+}
+
+/// Ports in long form, by the published one.
+fn published(item: &Node, rules: Rules) -> Vec<(String, Node)> {
+    let Some(text) = item.text() else {
+        let number = |key: &str| {
+            let node = map(item).and_then(|map| map.get(key));
+            node.and_then(Node::text)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0)
+        };
+        let protocol = map(item).and_then(|map| map.get("protocol"));
+        let protocol = protocol
+            .and_then(Node::text)
+            .filter(|text| !text.is_empty())
+            .unwrap_or("tcp");
+        let key = port_key(number("published"), number("target"), protocol, rules);
+        return vec![(key, item.clone())];
+    };
+    let ports = ports::short(text).unwrap_or_default();
+    let several = ports.len() > 1;
+    ports
+        .into_iter()
+        .map(|port| {
+            let protocol = word(&port);
+            let key = port_key(port.published.unwrap_or(0), port.target, protocol, rules);
+            let node = if several {
+                long(&port, item)
+            } else {
+                item.clone()
+            };
+            (key, node)
+        })
+        .collect()
+}
+
+fn port_key(published: u16, target: u16, protocol: &str, rules: Rules) -> String {
+    match (rules, published) {
+        (Rules::Docker, _) => format!("{published:05}"),
+        (Rules::Phoenix, 0) => format!("{published:05} {target:05} {protocol}"),
+        (Rules::Phoenix, _) => format!("{published:05} {protocol}"),
+    }
+}
+
+fn word(port: &Port) -> &'static str {
+    match port.protocol {
+        Some(Protocol::Udp) => "udp",
+        Some(Protocol::Sctp) => "sctp",
+        _ => "tcp",
+    }
+}
+
+/// A port in long form, at the place of the item it comes from.
+fn long(port: &Port, item: &Node) -> Node {
+    let number = |number: u16| Node {
+        value: Value::Integer(number.into()),
+        position: item.position,
+        written: Some(number.to_string().into()),
+    };
+    let mode = match port.mode {
+        Some(PublishMode::Host) => "host",
+        _ => "ingress",
+    };
+    let mut map = Map::default();
+    map.put(entry("target", number(port.target)));
+    if let Some(published) = port.published {
+        map.put(entry("published", number(published)));
+    }
+    map.put(entry("protocol", text_node(word(port), item.position)));
+    map.put(entry("mode", text_node(mode, item.position)));
+    Node::new(Value::Map(map), item.position)
+}
