@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use phoenix_core::stack::ComposeFile;
+use phoenix_core::stack::{ComposeFile, LoadOptions};
 
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/malformed");
@@ -25,7 +25,7 @@ fn wrong(path: &Path) -> Option<String> {
     let Some((line, says)) = head else {
         return Some("it does not say what is wrong with it".to_owned());
     };
-    let problems = match ComposeFile::load(path, "st", &std::collections::BTreeMap::new()) {
+    let problems = match ComposeFile::load(path, "st", &LoadOptions::default()) {
         Ok(_) => return Some("it is accepted".to_owned()),
         Err(problems) => problems,
     };

@@ -13,6 +13,7 @@
 //! * `engine refuses: TEXT`: the engine refuses what the docker CLI sends and says so
 //! * `differs: refused: TEXT`: Phoenix refuses by default what docker takes, and says so
 //! * `differs: mended: WHY`: Phoenix does by default what was meant, and docker something else
+//! * `differs always: …`: the same, in docker's way too
 //! * `resolve: always`: images are looked up in the registry
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub(crate) struct Case {
     pub(crate) since: Option<(u32, u32)>,
     pub(crate) expected: Expected,
     pub(crate) differs: Option<Difference>,
+    pub(crate) always: bool,
     pub(crate) resolve: bool,
 }
 
@@ -99,7 +101,8 @@ impl Case {
             "docker refuses" => self.expected = Expected::Refused(value),
             "swarm lacks" => self.expected = Expected::Lacking(value),
             "engine refuses" => self.expected = Expected::Rejected(value),
-            "differs" => {
+            "differs" | "differs always" => {
+                self.always = key == "differs always";
                 self.differs = Some(match two(':') {
                     (how, text) if how == "refused" => Difference::Refused(text.trim().to_owned()),
                     (how, text) if how == "mended" => Difference::Mended(text.trim().to_owned()),

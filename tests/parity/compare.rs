@@ -37,6 +37,9 @@ fn normalised(kind: Kind, body: &Value) -> Value {
                 map.remove("CheckDuplicate");
                 map.retain(|key, value| !OF_NETWORKS.contains(&(key.as_str(), value.clone())));
             }
+            if let Some(map) = body.pointer_mut("/IPAM").and_then(Value::as_object_mut) {
+                map.retain(|_, value| !value.is_null());
+            }
         }
         Kind::Service => {
             let container = "/TaskTemplate/ContainerSpec";

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::strategy::Union;
 
 use super::values::{
-    Made, boolean, cpus, duration, integer, list, map_of, mostly, odd, pairs, plain, plains, ratio,
-    scalar, set, size, some, text, texts, with, word,
+    Made, boolean, cpus, duration, integer, integer_from, list, map_of, mostly, odd, pairs, plain,
+    plains, ratio, scalar, set, size, some, text, texts, with, word,
 };
 use super::yaml::Yaml;
 
@@ -48,18 +48,15 @@ fn ports() -> Made {
         ]),
     ];
     let long = with(
-        vec![("target", integer(9000))],
+        vec![("target", integer_from(1, 9000))],
         0.5,
         vec![
             ("published", integer(9000)),
             (
                 "protocol",
-                mostly(plains(&["tcp", "udp", "sctp"]), texts(&["", "quic", "TCP"])),
+                mostly(plains(&["tcp", "udp", "sctp"]), texts(&[""])),
             ),
-            (
-                "mode",
-                mostly(plains(&["host", "ingress"]), texts(&["", "other"])),
-            ),
+            ("mode", mostly(plains(&["host", "ingress"]), texts(&[""]))),
         ],
     );
     let bad = texts(&[
@@ -174,17 +171,18 @@ fn volumes() -> Made {
             "data::ro",
             "v:/x",
             "data:/a:fast",
-            "data"
         ]),
         with(
-            vec![(
-                "type",
-                plains(&["volume", "bind", "tmpfs", "nfs", "npipe", "cluster"])
-            )],
+            vec![
+                (
+                    "type",
+                    plains(&["volume", "bind", "tmpfs", "nfs", "npipe", "cluster"])
+                ),
+                ("target", texts(&["/a"]))
+            ],
             0.5,
             vec![
                 ("source", texts(&["data", "/a", "nowhere", ""])),
-                ("target", texts(&["/a", ""])),
                 (
                     "bind",
                     some(0.5, vec![("propagation", plains(&["shared"]))])
@@ -433,7 +431,14 @@ fn deploy() -> Made {
 fn service(image: Made, probability: f64) -> Made {
     let limit = prop_oneof![
         2 => integer(5000),
-        2 => with(vec![("soft", integer(99)), ("hard", integer(5000))], 0.0, vec![]),
+        2 => with(
+            vec![
+                ("soft", plains(&["0", "5", "\"${N}\""])),
+                ("hard", plains(&["5", "5000", "0x10", "\"${X:-64}\""])),
+            ],
+            0.5,
+            vec![],
+        ),
         1 => plains(&["-1", "0", "{soft: -1, hard: -1}", "{soft: 0, hard: 5}"]),
     ];
     let capabilities = || {
@@ -623,7 +628,7 @@ fn file(service: impl Fn() -> Made, top: f64) -> Made {
     let declared = |names: [&'static str; 2], value: Made| {
         with(
             names.iter().map(|name| (*name, value.clone())).collect(),
-            0.0,
+            0.5,
             vec![],
         )
     };

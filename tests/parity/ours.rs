@@ -4,46 +4,99 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use phoenix_core::stack::{ComposeFile, RenderContext};
-use serde_json::json;
+use phoenix_core::stack::{Compat, ComposeFile, LoadOptions, RenderContext, ResolvedObject};
+use serde_json::{Value, json};
 
 use super::case::Case;
 use super::compare::{Bodies, Kind};
 use super::docker::STACK;
-
-/// Whether Phoenix is to do as docker does, or what it finds right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum As {
-    Docker,
-    Phoenix,
-}
 
 /// The bodies of a case, or everything that is wrong with it.
 pub(crate) fn ours(
     case: &Case,
     environment: &BTreeMap<String, String>,
     context: &RenderContext,
-    _mode: As,
+    compat: Compat,
 ) -> Result<Bodies, String> {
-    let [path] = case.files.as_slice() else {
-        return Err("several files".to_owned());
-    };
-    let file = ComposeFile::load(path, STACK, environment).map_err(|error| error.to_string())?;
-    let rendered = file.render(context);
+    let options = LoadOptions::default()
+        .with_compat(compat)
+        .with_variables(environment.clone());
+    let file = ComposeFile::load_files(&case.files, STACK, &options)
+        .map_err(|problems| problems.to_string())?;
+    let wire = file.wire();
     let mut bodies = Bodies::new();
-    for network in rendered.networks {
-        bodies.insert((Kind::Network, network.name), network.json);
+    let mut put = |kind, body: Value| {
+        let name = body["Name"].as_str().unwrap_or_default().to_owned();
+        assert!(!name.is_empty(), "{}: a body without a name", case.name);
+        assert!(
+            bodies.insert((kind, name), body).is_none(),
+            "{}: two bodies of one name",
+            case.name
+        );
+    };
+    for body in wire.networks {
+        put(Kind::Network, body);
     }
-    for config in rendered.configs {
-        let json = json!({
-            "Name": config.logical_name,
-            "Labels": config.labels,
-            "Data": STANDARD.encode(&config.content),
+    for mut body in wire.secrets {
+        if let Some(secret) = file
+            .secrets()
+            .into_iter()
+            .find(|secret| body["Name"] == secret.name)
+        {
+            assert_eq!(
+                body["Data"],
+                Value::Null,
+                "the content of a secret is shown"
+            );
+            let content = std::fs::read(&secret.file)
+                .map_err(|error| format!("{}: {error}", secret.file.display()))?;
+            body["Data"] = json!(STANDARD.encode(&content));
+            if let (true, Some(body)) = (content.is_empty(), body.as_object_mut()) {
+                body.remove("Data");
+            }
+        }
+        put(Kind::Secret, body);
+    }
+    for body in wire.configs {
+        put(Kind::Config, body);
+    }
+    // Of what was looked up `wire` knows nothing; the rest of its services is the same.
+    let mut context = context.clone();
+    for config in file.render(&context).configs {
+        // Where docker stopped before it made the config, there is no id.
+        let found = context.configs.get(&config.logical_name).cloned();
+        let found = found.unwrap_or(ResolvedObject {
+            name: config.logical_name,
+            id: None,
         });
-        bodies.insert((Kind::Config, config.logical_name), json);
+        context.configs.insert(config.name, found);
     }
-    for service in rendered.services {
-        bodies.insert((Kind::Service, service.name), service.json);
+    let plain = file.render(&context).services;
+    for (service, shown) in plain.into_iter().zip(wire.services) {
+        if context.images.is_empty() {
+            assert_eq!(
+                without_ids(&service.json),
+                without_ids(&shown),
+                "{}: rendered and shown",
+                case.name
+            );
+        }
+        put(Kind::Service, service.json);
     }
     Ok(bodies)
+}
+
+/// A service without what only an engine knows.
+fn without_ids(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "SecretID" | "ConfigID"))
+            .filter(|(key, value)| key.as_str() != "Config" || !value.is_string())
+            .map(|(key, value)| (key.clone(), without_ids(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().map(without_ids).collect(),
+        other => other.clone(),
+    }
 }

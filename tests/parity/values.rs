@@ -134,16 +134,13 @@ pub(crate) fn scalar() -> Made {
         2 => number.prop_map(plain),
         2 => plains(&[
             "1.10", "0x10", "010", "0o17", "0b11", "1_000", "12:30", "yes", "off", "y", "N", "~",
-            "null", "+1", "-0", "0.0", "1.", ".5", "1e3", "1E3", "08", "09.5", "2020-01-01",
-            "2020-1-2", "2020-02-30", "1_0.5", "0x_1", "1e+06", "0xFFFFFFFFFFFFFFFF", "Null",
-            "18446744073709551615", "99999999999999999999", "2001-12-14 21:59:43", "a-b", "1a",
+            "null", "+1", "-0", "0.0", "1.", ".5", "1e3", "1E3", "08", "09.5",
+             "2020-02-30", "1_0.5", "0x_1", "1e+06", "0xFFFFFFFFFFFFFFFF", "Null",
+            "18446744073709551615", "99999999999999999999",  "a-b", "1a",
             "-", "--", "0o8", "0b2", "-0x10", "1__0", "_1", "1e", "4:5:6", "TRUEE", "=",
         ]),
     ];
-    mostly(
-        good.boxed(),
-        plains(&["true", "False", ".inf", "-.INF", ".nan", "[a]", "{a: b}"]),
-    )
+    mostly(good.boxed(), plains(&["true", "False", "[a]", "{a: b}"]))
 }
 
 /// Labels, environment, and the like: a map, or a list of `name=value`.
@@ -165,7 +162,7 @@ pub(crate) fn duration() -> Made {
         3 => (1..300_u32, proptest::sample::select(&["s", "m", "h", "ms"][..]))
             .prop_map(|(number, unit)| plain(format!("{number}{unit}"))),
         1 => plains(&[
-            "1m30s", "1.5s", "0s", "1h2m3s4ms", "\"0\"", "100us", "100µs", "7ns", "-1s", "+5s",
+            "1m30s", "1.5s", "0s", "1h2m3s4ms", "\"0\"", "100us", "100µs", "7ns",  "+5s",
             ".5s", "1.s", "0.000000001s", "1.23456789012s", "2540400h",
         ]),
     ];
@@ -193,8 +190,12 @@ pub(crate) fn boolean() -> Made {
 }
 
 pub(crate) fn integer(most: u32) -> Made {
+    integer_from(0, most)
+}
+
+pub(crate) fn integer_from(least: u32, most: u32) -> Made {
     let good = prop_oneof![
-        6 => (0..=most).prop_map(|number| plain(number.to_string())),
+        6 => (least..=most).prop_map(|number| plain(number.to_string())),
         1 => plains(&["\"${N}\"", "\"${X:-2}\"", "3.0", "0x3", "03", "1_0"]),
     ];
     mostly(

@@ -149,6 +149,17 @@ pub(super) fn integer<N>(at: &Cursor<'_>, range: RangeInclusive<N>) -> Option<N>
 where
     N: TryFrom<i64> + PartialOrd + fmt::Display,
 {
+    // As docker does: `2.0` is a whole number.
+    if let Value::Float(number) = at.node().value
+        && number.fract() == 0.0
+        && number.abs() < 9_007_199_254_740_992.0
+    {
+        #[allow(clippy::cast_possible_truncation)]
+        let whole = N::try_from(number as i64).ok();
+        if let Some(whole) = whole.filter(|whole| range.contains(whole)) {
+            return Some(whole);
+        }
+    }
     let Some(text) = brought_in(at) else {
         return at.integer(range);
     };
