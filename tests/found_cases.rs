@@ -40,3 +40,8 @@ fn bundles_hold() {
 fn certificates_hold() {
     replay("certificate", properties::certificate);
 }
+
+#[test]
+fn stacks_hold() {
+    replay("compose", properties::compose);
+}

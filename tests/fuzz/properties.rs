@@ -4,6 +4,7 @@
 
 use phoenix_core::ground::SecretBytes;
 use phoenix_core::pki::{Bundle, ObservedCertificate, Profile, SubjectAltName};
+use phoenix_core::stack::{Compat, ComposeFile, Dialect, LoadOptions, difference};
 
 /// A text is refused with itself and useful suggestions, or becomes a name that reads back, that
 /// covers itself, and that URLs and TLS clients understand as the same kind of name.
@@ -104,4 +105,41 @@ pub(crate) fn certificate(data: &[u8]) {
     let _ = format!("{observed:?}");
     let longer = [data, b"\0"].concat();
     ObservedCertificate::from_der(&longer).expect_err("an octet after its end");
+}
+
+/// Texts (separated by a NUL) are refused at places that are in them, or are files of a stack, in
+/// each dialect, whose bodies do not differ from themselves and are the same every time.
+pub(crate) fn compose(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let path = std::path::Path::new("/nowhere/stack.yaml");
+    let files: Vec<(&std::path::Path, &str)> = text.split('\0').map(|text| (path, text)).collect();
+    let variables = [("A", "a"), ("N", "7"), ("EMPTY", "")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let swarm = LoadOptions::default().with_variables(variables.into());
+    let docker = swarm.clone().with_compat(Compat::Docker);
+    let compose = swarm.clone().with_dialect(Dialect::Compose);
+    for options in [swarm, docker, compose] {
+        match ComposeFile::parse_files(&files, "fuzz", &options) {
+            Ok(file) => {
+                let wire = file.wire();
+                for service in &wire.services {
+                    assert!(difference(service, service).is_empty());
+                }
+                let again = ComposeFile::parse_files(&files, "fuzz", &options).expect("once more");
+                assert_eq!(wire, again.wire());
+            }
+            Err(problems) => {
+                assert!(!problems.0.is_empty());
+                let longest = files.iter().map(|(_, text)| text.split('\n').count()).max();
+                for problem in &problems.0 {
+                    assert!(
+                        problem.position.line as usize <= longest.unwrap_or(0) + 1,
+                        "{problem}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ use crate::ground::document::{Map, Node, Position, Value, child_path};
 use super::environment::read_variables;
 use super::findings::{Findings, map, map_mut};
 use super::interpolate::{Grammar, Variables, interpolate};
-use super::load::{directory_of, end_of_files, read};
+use super::load::{content, directory_of, end_of_files, text_of};
 use super::merge::{self, Rules};
 use super::options::{Dialect, LoadOptions};
 
@@ -77,7 +77,7 @@ pub(super) fn files(
 fn with_files(variables: &Variables, files: &[PathBuf]) -> Result<Variables, String> {
     let mut all = Variables::new();
     for path in files {
-        let content = std::fs::read(path)
+        let content = content(path)
             .map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?;
         let read = read_variables(&content, Dialect::Compose, variables)
             .map_err(|error| format!("in {}: {error}", path.display()))?;
@@ -280,7 +280,7 @@ impl Composer<'_> {
                 self.refuse(item, at, "the files include each other");
                 return None;
             }
-            match read(&path) {
+            match text_of(&path) {
                 Ok(text) => files.push((path, text)),
                 Err(message) => {
                     self.refuse(item, at, format!("{}: {message}", path.display()));

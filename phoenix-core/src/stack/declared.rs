@@ -49,9 +49,6 @@ pub(super) fn section<'d, T>(
         return Some(IndexMap::new());
     };
     let mut declarations = IndexMap::new();
-    if section.is_null() {
-        return Some(declarations);
-    }
     for (key, position, at) in section.entries()? {
         if let Some(declaration) = read(&at, key, position) {
             declarations.insert(key.to_owned(), declaration);
@@ -272,7 +269,7 @@ pub(super) fn config(
 
 fn file_content(at: &Cursor<'_>, how: Declaring<'_>) -> Option<Vec<u8>> {
     let path = how.directory.join(filled(at)?);
-    match std::fs::read(&path) {
+    match super::load::content(&path) {
         Ok(content) => Some(content),
         Err(error) => {
             at.refuse(format!(

@@ -12,10 +12,10 @@ use std::path::Path;
 use crate::ground::document::{Cursor, Map, Node, Value};
 
 use super::findings::{Findings, children, entry, map_mut, text_node};
-use super::habits;
 use super::interpolate::Variables;
 use super::options::{Dialect, LoadOptions};
 use super::reading::{boolean, fields, pairs, text};
+use super::{habits, load};
 
 /// Variables by name; one without a value takes away the image's.
 type Environment = BTreeMap<String, Option<String>>;
@@ -196,7 +196,7 @@ fn env_file(
     dialect: Dialect,
     variables: &Variables,
 ) -> Option<Environment> {
-    let content = match std::fs::read(path) {
+    let content = match load::content(path) {
         Ok(content) => content,
         Err(error) => {
             at.refuse(format!(

@@ -16,7 +16,7 @@ use super::model::{
 use super::options::{Dialect, LoadOptions};
 use super::reading::extensible;
 use super::service::{Declared, service};
-use super::{environment, habits, versions};
+use super::{environment, habits, repeats, versions};
 
 /// Compose files that describe a stack, validated: every reference within them resolves.
 #[derive(Debug, Clone)]
@@ -184,9 +184,29 @@ pub(super) fn scoped(stack: &str, key: &str) -> String {
     format!("{stack}_{key}")
 }
 
-/// The text of the file at `path`.
-pub(super) fn read(path: &Path) -> Result<String, String> {
+/// The text of the file at `path`, which its user named.
+fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("the file cannot be read: {error}"))
+}
+
+/// The content of a file that another file names: a pipe or device could keep us for ever.
+pub(super) fn content(path: &Path) -> std::io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_file() || path == Path::new("/dev/null") {
+        return std::fs::read(path);
+    }
+    let message = if metadata.is_dir() {
+        "it is a directory"
+    } else {
+        "it is no file"
+    };
+    Err(std::io::Error::other(message))
+}
+
+/// The text of a file that another file names.
+pub(super) fn text_of(path: &Path) -> Result<String, String> {
+    let content = content(path).map_err(|error| format!("the file cannot be read: {error}"))?;
+    String::from_utf8(content).map_err(|_| "the file is not UTF-8 text".to_owned())
 }
 
 fn of_file(path: &Path, message: String) -> Problem {
@@ -246,6 +266,7 @@ fn swarm_files(
             );
         }
         let mut root = interpolate(&root, grammar, options.variables(), findings);
+        repeats::refuse(&root, findings);
         if options.as_docker() {
             habits::apply(&mut root, options, findings);
         }

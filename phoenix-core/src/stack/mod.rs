@@ -57,6 +57,7 @@ mod quantity;
 mod reading;
 mod references;
 mod render;
+mod repeats;
 mod service;
 mod versions;
 mod volumes;

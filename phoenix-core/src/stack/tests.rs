@@ -1,5 +1,9 @@
 //! Compose files as a whole: what is read, what is refused and where, and what is rendered.
 
+mod dialect;
+mod differences;
+mod files;
+mod keys;
 mod parity;
 mod refusals;
 

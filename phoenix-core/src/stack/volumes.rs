@@ -212,6 +212,21 @@ pub(super) fn short_tmpfs(text: &str) -> Result<ShortMount, MountError> {
     })
 }
 
+/// `path` without `.` and `..`, whatever the file system says of it.
+pub(super) fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
 /// An absolute source stays as it is written; a relative one is joined to `directory`.
 fn bind_source(source: &str, directory: &Path) -> Result<String, MountError> {
     if source.starts_with('~') {
@@ -220,16 +235,7 @@ fn bind_source(source: &str, directory: &Path) -> Result<String, MountError> {
     if source.starts_with('/') {
         return Ok(source.to_owned());
     }
-    let mut path = PathBuf::new();
-    for component in directory.join(source).components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                path.pop();
-            }
-            other => path.push(other),
-        }
-    }
+    let path = without_dots(&directory.join(source));
     path.into_os_string()
         .into_string()
         .map_err(|_| MountError::Malformed)

@@ -6,7 +6,7 @@ use crate::ground::document::{Map, Node, Value, child_path, nearest};
 
 use super::super::findings::{map, map_mut};
 use super::super::interpolate::Variables;
-use super::super::load::{directory_of, read};
+use super::super::load::{directory_of, text_of};
 use super::super::merge::{self, Rules};
 use super::{Composer, DEPTH, paths};
 
@@ -116,7 +116,7 @@ impl Composer<'_> {
         way: &mut Vec<(PathBuf, String)>,
         (node, at): (&Node, &str),
     ) -> Option<Node> {
-        let text = match read(path) {
+        let text = match text_of(path) {
             Ok(text) => text,
             Err(message) => {
                 self.refuse(node, at, format!("{}: {message}", path.display()));

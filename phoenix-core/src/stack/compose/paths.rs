@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::ground::document::{Map, Node, Value};
 
 use super::super::findings::{children, items, map_mut};
+use super::super::volumes::without_dots;
 
 /// Makes the paths in the tree at `root` absolute, which are relative to `directory`.
 pub(super) fn absolute(root: &mut Node, directory: &Path) {
@@ -39,7 +40,7 @@ pub(super) fn of_service(service: &mut Map, directory: &Path) {
             && text.starts_with('.')
             && let Some((source, rest)) = text.split_once(':')
         {
-            *text = format!("{}:{rest}", directory.join(source).display());
+            *text = format!("{}:{rest}", without_dots(&directory.join(source)).display());
         }
     }
 }
@@ -59,6 +60,7 @@ fn join(node: &mut Node, directory: &Path) {
     if let Value::String(text) = &mut node.value
         && !text.starts_with('~')
     {
-        *text = directory.join(text.as_str()).display().to_string();
+        let path = without_dots(&directory.join(text.as_str()));
+        *text = path.display().to_string();
     }
 }

@@ -1,0 +1,346 @@
+//! `phoenix stack`: stdout, stderr and exit status together.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// How a run of `phoenix` ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn run(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    let output = Command::new(env!("CARGO_BIN_EXE_phoenix"))
+        .current_dir(directory)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .args(["stack", "render"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    directory
+}
+
+const WEB: &str = "\
+services:
+  web:
+    image: nginx:${TAG}
+    ports: [\"8080:80\"]
+    secrets: [key]
+    configs: [page]
+secrets:
+  key: {file: key.pem}
+configs:
+  page: {file: page.html}
+";
+
+fn web() -> tempfile::TempDir {
+    files(&[
+        ("web.yml", WEB),
+        (
+            "over.yml",
+            "services: {web: {tty: true, deploy: {replicas: 2}}}\n",
+        ),
+        ("key.pem", "very private"),
+        ("page.html", "hello"),
+        ("tag.env", "TAG=1.27\n"),
+    ])
+}
+
+#[test]
+fn a_stack_is_shown_as_it_would_be_sent() {
+    let here = web();
+    let shown = run(
+        here.path(),
+        &[("TAG", "1.27")],
+        &["web.yml", "over.yml", "--name", "shop"],
+    );
+    assert_eq!(
+        shown,
+        Ended {
+            code: Some(0),
+            out: "\
+stack: shop
+networks:
+  - Attachable: false
+    Driver: overlay
+    Internal: false
+    Labels:
+      com.docker.stack.namespace: shop
+    Name: shop_default
+secrets:
+  - Data: null
+    Labels:
+      com.docker.stack.namespace: shop
+    Name: shop_key
+configs:
+  - Data: \"aGVsbG8=\"
+    Labels:
+      com.docker.stack.namespace: shop
+    Name: shop_page
+services:
+  - EndpointSpec:
+      Ports:
+        - Protocol: tcp
+          PublishMode: ingress
+          PublishedPort: 8080
+          TargetPort: 80
+    Labels:
+      com.docker.stack.image: nginx:1.27
+      com.docker.stack.namespace: shop
+    Mode:
+      Replicated:
+        Replicas: 2
+    Name: shop_web
+    TaskTemplate:
+      ContainerSpec:
+        Configs:
+          - ConfigName: shop_page
+            File:
+              GID: \"0\"
+              Mode: 292
+              Name: page
+              UID: \"0\"
+        Image: nginx:1.27
+        Labels:
+          com.docker.stack.namespace: shop
+        Privileges:
+          CredentialSpec: null
+          SELinuxContext: null
+        Secrets:
+          - File:
+              GID: \"0\"
+              Mode: 292
+              Name: key
+              UID: \"0\"
+            SecretName: shop_key
+        TTY: true
+      ForceUpdate: 0
+      Networks:
+        - Aliases:
+            - web
+          Target: shop_default
+      Placement: {}
+      Resources: {}
+"
+            .to_owned(),
+            err: String::new(),
+        }
+    );
+}
+
+#[test]
+fn programs_get_one_document() {
+    let here = web();
+    let arguments = [
+        "web.yml",
+        "--name",
+        "shop",
+        "--json",
+        "--env-file",
+        "tag.env",
+    ];
+    let shown = run(here.path(), &[], &arguments);
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
+    assert_eq!(shown.out.matches('\n').count(), 1);
+    assert!(!shown.out.contains("private"));
+    let document: Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!(document["stack"], "shop");
+    assert_eq!(
+        document["secrets"],
+        json!([{"Name": "shop_key", "Labels": {"com.docker.stack.namespace": "shop"}, "Data": null}])
+    );
+    assert_eq!(
+        document["services"][0]["TaskTemplate"]["ContainerSpec"]["Image"],
+        "nginx:1.27"
+    );
+    assert_eq!(document["networks"][0]["Name"], "shop_default");
+    // The environment of the process wins.
+    let shown = run(here.path(), &[("TAG", "2")], &arguments);
+    assert!(shown.out.contains("nginx:2"), "{}", shown.out);
+}
+
+#[test]
+fn a_wrong_file_is_told_at_its_place() {
+    let here = files(&[
+        ("a.yml", "services:\n  web:\n    image: nginx\n"),
+        (
+            "b.yml",
+            "services:\n  web:\n    ports:\n      - 127.0.0.1:80:80\n",
+        ),
+    ]);
+    let arguments = ["a.yml", "b.yml", "--name", "shop"];
+    let refused = run(here.path(), &[], &arguments);
+    assert_eq!(
+        refused,
+        Ended {
+            code: Some(2),
+            out: String::new(),
+            err: "\
+error: a swarm publishes a port on every address of its nodes, never on one alone: remove the address, or do not publish the port
+ --> b.yml:4:9
+  |
+4 |       - 127.0.0.1:80:80
+  |         ^^^^^^^^^^^^^^^
+  |
+  = note: in `services.web.ports[0]`
+
+1 error
+"
+            .to_owned(),
+        }
+    );
+    let refused = run(here.path(), &[], &[&arguments[..], &["--json"]].concat());
+    assert_eq!(refused.code, Some(2));
+    let document: Value = serde_json::from_str(&refused.out).unwrap();
+    assert_eq!(document["message"], "the stack's files cannot be used");
+    assert_eq!(document["problems"][0]["file"], "b.yml");
+    assert_eq!(document["problems"][0]["line"], 4);
+}
+
+#[test]
+fn dockers_ways_are_followed_with_a_warning() {
+    let here = files(&[(
+        "a.yml",
+        "services:\n  web:\n    image: nginx\n    ports:\n      - 127.0.0.1:8080:80\n",
+    )]);
+    let shown = run(
+        here.path(),
+        &[],
+        &["a.yml", "--name", "shop", "--compat", "docker", "--json"],
+    );
+    assert_eq!(shown.code, Some(0));
+    assert_eq!(
+        shown.err,
+        "\
+warning: docker drops the address: the port is open at every address of every node
+ --> a.yml:5:9
+  |
+5 |       - 127.0.0.1:8080:80
+  |         ^^^^^^^^^^^^^^^^^
+  |
+  = note: in `services.web.ports[0]`
+
+"
+    );
+    let document: Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!(
+        document["services"][0]["EndpointSpec"]["Ports"][0]["PublishedPort"],
+        8080
+    );
+}
+
+#[test]
+fn files_of_docker_compose_are_read_when_asked_for() {
+    let here = files(&[
+        (
+            "compose.yaml",
+            "name: x\nservices:\n  w: {image: \"a:${T}\"}\n  d: {image: b, profiles: [debug]}\n",
+        ),
+        (".env", "T='1 2'\n"),
+        ("own.env", "T=\"3\"\n"),
+    ]);
+    let arguments = [
+        "compose.yaml",
+        "--name",
+        "x",
+        "--dialect",
+        "compose",
+        "--json",
+    ];
+    let images = |more: &[&str]| -> Vec<String> {
+        let shown = run(here.path(), &[], &[&arguments[..], more].concat());
+        assert_eq!(shown.code, Some(0), "{}", shown.err);
+        let document: Value = serde_json::from_str(&shown.out).unwrap();
+        let services = document["services"].as_array().unwrap();
+        services
+            .iter()
+            .map(|body| {
+                body["Labels"]["com.docker.stack.image"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect()
+    };
+    assert_eq!(images(&["--env-file", "own.env"]), ["a:3"]);
+    assert_eq!(
+        images(&["--env-file", "own.env", "--profile", "debug"]),
+        ["a:3", "b"]
+    );
+    let refused = run(here.path(), &[], &["compose.yaml", "--name", "x"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.err.contains("the compose dialect knows this key"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
+fn wrong_usage_is_told() {
+    let here = web();
+    for (arguments, part) in [
+        (&["web.yml"][..], "--name"),
+        (&["--name", "x"], "<FILE>"),
+        (&["web.yml", "--name", "x", "--dialect", "yaml"], "yaml"),
+        (
+            &[
+                "web.yml",
+                "--name",
+                "x",
+                "--dialect",
+                "compose",
+                "--compat",
+                "docker",
+            ],
+            "error: --compat docker is about `docker stack deploy`, which reads --dialect swarm\n",
+        ),
+        (
+            &["web.yml", "--name", "x", "--profile", "a"],
+            "error: only files of --dialect compose have profiles\n",
+        ),
+        (
+            &["web.yml", "--name", "x", "--env-file", "none.env"],
+            "error: none.env: No such file",
+        ),
+        (&["none.yml", "--name", "x"], "the file cannot be read"),
+        (&["web.yml", "--name", "a.b"], "letters, digits"),
+    ] {
+        let refused = run(here.path(), &[("TAG", "1")], arguments);
+        assert_eq!(
+            (refused.code, refused.out.as_str()),
+            (Some(2), ""),
+            "{arguments:?}"
+        );
+        assert!(refused.err.contains(part), "{arguments:?}: {}", refused.err);
+    }
+    std::fs::write(here.path().join("bad.env"), "A B=1\n").unwrap();
+    let refused = run(
+        here.path(),
+        &[],
+        &["web.yml", "--name", "x", "--env-file", "bad.env"],
+    );
+    assert_eq!(
+        refused.err,
+        "error: bad.env: line 1: a blank in the variable's name\n"
+    );
+}
