@@ -11,8 +11,9 @@
 //! | where | what | why |
 //! | --- | --- | --- |
 //! | networks | `CheckDuplicate` is left out | the CLI sends it to engines before API 1.44 only |
-//! | networks | `Scope: ""`, `EnableIPv6: false`, `Ingress: false`, `ConfigOnly: false`, `ConfigFrom: null`, `IPAM: null`, `Options: null`, and `Options: null` and `Config: null` in `IPAM` are left out | each says nothing, and which of them are written depends on the CLI's version |
+//! | networks | `Scope: ""`, `EnableIPv6: false`, `Ingress: false`, `ConfigOnly: false`, `ConfigFrom: null`, `IPAM: null`, `Options: null` or `{}`, and `Options: null` and `Config: null` in `IPAM` are left out | each says nothing, and which of them are written depends on the CLI's version |
 //! | services | `Privileges.NoNewPrivileges: false` is left out | as above: written since 24 |
+//! | name servers of a service | written in the shortest form | up to 28 the CLI sends addresses as they are written, later in that form |
 //! | ports of a service | sorted by published port, target, protocol and mode | up to 28 the CLI sorts by published port alone, later by all four |
 //! | references to secrets and configs of one service | sorted by name and target | the CLI sorts by name alone, so that two references to one object come in an order that changes from run to run |
 //! | ids of secrets and configs, digests of images | given to rendering as a client looks them up | they are the engine's and the registry's |

@@ -40,6 +40,14 @@ fn normalised(kind: Kind, body: &Value) -> Value {
             if let Some(map) = body.pointer_mut("/IPAM").and_then(Value::as_object_mut) {
                 map.retain(|_, value| !value.is_null());
             }
+            if let Some(map) = body.as_object_mut()
+                && map
+                    .get("Options")
+                    .and_then(Value::as_object)
+                    .is_some_and(serde_json::Map::is_empty)
+            {
+                map.remove("Options");
+            }
         }
         Kind::Service => {
             let container = "/TaskTemplate/ContainerSpec";
@@ -48,6 +56,16 @@ fn normalised(kind: Kind, body: &Value) -> Value {
                 && map.get("NoNewPrivileges") == Some(&Value::Bool(false))
             {
                 map.remove("NoNewPrivileges");
+            }
+            let servers = body.pointer_mut(&format!("{container}/DNSConfig/Nameservers"));
+            if let Some(servers) = servers.and_then(Value::as_array_mut) {
+                for server in servers {
+                    let address: Option<std::net::IpAddr> =
+                        server.as_str().and_then(|server| server.parse().ok());
+                    if let Some(address) = address {
+                        *server = Value::String(address.to_string());
+                    }
+                }
             }
             for (references, name) in [("Secrets", "SecretName"), ("Configs", "ConfigName")] {
                 sort(&mut body, &format!("{container}/{references}"), |item| {

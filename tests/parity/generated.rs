@@ -445,7 +445,7 @@ fn service(image: Made, probability: f64) -> Made {
         set(
             mostly(
                 plains(&["net_admin", "SYS_TIME", "CAP_CHOWN", "chown", "ALL", "KILL"]),
-                plains(&["all", "RESET", "x y", "5", "\"\""]),
+                plains(&["all", "RESET", "5"]),
             ),
             3,
         )

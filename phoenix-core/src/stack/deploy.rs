@@ -25,15 +25,14 @@ const FAILURE_ACTIONS: &[(&str, &str)] = &[
     ("continue", "continue"),
     ("rollback", "rollback"),
 ];
-const ROLLBACK_FAILURE_ACTIONS: &[(&str, &str)] = &[("pause", "pause"), ("continue", "continue")];
 const ORDERS: &[(&str, &str)] = &[("stop-first", "stop-first"), ("start-first", "start-first")];
 
 /// The least that the engine lets a task have.
 const LEAST_MEMORY: i64 = 4 << 20;
 const LEAST_CPUS: i64 = 1_000_000;
 
-/// Reads `deploy`; nothing written is the default.
-pub(super) fn deploy(at: &Cursor<'_>) -> Option<Deploy> {
+/// Reads `deploy`; nothing written is the default. `as_docker` lets pass what docker lets pass.
+pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
     if at.is_null() {
         return Some(Deploy::default());
     }
@@ -91,9 +90,19 @@ pub(super) fn deploy(at: &Cursor<'_>) -> Option<Deploy> {
             continue;
         }
         if key == "update_config" {
-            deploy.update_config = Some(update_config(&at, FAILURE_ACTIONS)?);
+            deploy.update_config = Some(update_config(&at)?);
         } else {
-            deploy.rollback_config = Some(update_config(&at, ROLLBACK_FAILURE_ACTIONS)?);
+            let config = update_config(&at)?;
+            if config.failure_action == Some("rollback") {
+                if as_docker {
+                    at.warn("a rollback is not rolled back: when it fails, it is paused");
+                } else if let Some(at) = at.child("failure_action") {
+                    at.refuse(
+                        "a rollback is not rolled back: `pause` or `continue` is expected here",
+                    );
+                }
+            }
+            deploy.rollback_config = Some(config);
         }
     }
     Some(deploy)
@@ -231,10 +240,7 @@ fn restart_policy(at: &Cursor<'_>) -> Option<RestartPolicy> {
     Some(policy)
 }
 
-fn update_config(
-    at: &Cursor<'_>,
-    failure_actions: &[(&str, &'static str)],
-) -> Option<UpdateConfig> {
+fn update_config(at: &Cursor<'_>) -> Option<UpdateConfig> {
     let map = fields(
         at,
         &[
@@ -255,7 +261,7 @@ fn update_config(
         config.delay = time(&at)?;
     }
     if let Some(at) = map.get("failure_action") {
-        config.failure_action = Some(at.word(failure_actions)?);
+        config.failure_action = Some(at.word(FAILURE_ACTIONS)?);
     }
     if let Some(at) = map.get("monitor") {
         config.monitor = time(&at)?;

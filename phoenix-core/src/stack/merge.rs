@@ -172,10 +172,13 @@ struct Merge<'a> {
 
 impl Merge<'_> {
     fn service(&mut self, base: &mut Node, over: Node, path: &str) {
+        let had = |key: &&str| map(base).is_some_and(|map| map.get(key).is_some());
+        let had: Vec<&str> = SERVICE.iter().map(|(key, _)| *key).filter(had).collect();
         self.keys(base, over, SERVICE, path);
-        // Sorted whether or not the other file has any.
+        // Sorted whether or not the other file has any; docker leaves what only that one has.
         for (key, how) in SERVICE {
             if let How::Keyed(keyed) = how
+                && (!self.docker() || had.contains(key))
                 && let Some(list) = map_mut(base).and_then(|map| map.get_mut(key))
             {
                 self.keyed(list, None, *keyed, &child_path(path, key));
@@ -203,6 +206,12 @@ impl Merge<'_> {
             match own.get_mut(&entry.key) {
                 Some(value) if value.value != Value::Null => {
                     self.value(value, entry, how, &path);
+                }
+                // To docker this is nothing that could be taken.
+                _ if self.docker()
+                    && matches!(how, How::Replace)
+                    && is_zero(&entry.key, &entry.value) => {}
+                _ if self.docker() && matches!(how, How::Append) && is_empty_list(&entry.value) => {
                 }
                 _ => own.put(entry),
             }
@@ -422,6 +431,10 @@ fn is_zero(key: &str, node: &Node) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_empty_list(node: &Node) -> bool {
+    matches!(&node.value, Value::List(items) if items.is_empty())
 }
 
 /// A map of texts, or a list of `key=value`, as a map.

@@ -73,7 +73,7 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     let image = image_at.as_ref().and_then(image);
 
     let mounts = mounts(&map, declared);
-    let deploy = service_deploy(&map);
+    let deploy = service_deploy(&map, declared.as_docker());
     let ports = optional(&map, "ports", ports::ports);
     if let (Some(ports), Some(deploy)) = (&ports, &deploy)
         && deploy.endpoint_mode == Some(EndpointMode::Dnsrr)
@@ -110,8 +110,8 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     let init = present(&map, "init", boolean);
     let (tty, stdin_open, read_only) = (flag("tty"), flag("stdin_open"), flag("read_only"));
     let extra_hosts = optional(&map, "extra_hosts", |at| extra_hosts(at, declared));
-    let dns = optional(&map, "dns", dns);
-    let dns_search = optional(&map, "dns_search", one_or_more);
+    let dns = present(&map, "dns", dns);
+    let dns_search = present(&map, "dns_search", one_or_more);
     let sysctls = optional(&map, "sysctls", labels);
     let ulimits = optional(&map, "ulimits", ulimits);
     let logging = present(&map, "logging", logging);
@@ -202,7 +202,10 @@ fn mounts(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Vec<super::model:
     if let Some(at) = map.get("tmpfs") {
         mounts.extend(volumes::tmpfs(&at)?);
     }
-    volumes::refuse_shared_targets(map, &mounts);
+    // Of one of several files docker keeps the last mount of a target, when it merges them.
+    if declared.whole || !declared.as_docker() {
+        volumes::refuse_shared_targets(map, &mounts);
+    }
     Some(mounts)
 }
 
@@ -238,8 +241,8 @@ fn credential_spec(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Option<Cr
     }))
 }
 
-fn service_deploy(map: &Fields<'_>) -> Option<Deploy> {
-    let mut read = optional(map, "deploy", deploy)?;
+fn service_deploy(map: &Fields<'_>, as_docker: bool) -> Option<Deploy> {
+    let mut read = optional(map, "deploy", |at| deploy(at, as_docker))?;
     if let Some(at) = map.get("restart") {
         let policy = restart(&at)?;
         if read.restart_policy.is_some() {
