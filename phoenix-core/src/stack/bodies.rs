@@ -380,8 +380,8 @@ pub(super) fn mount(mount: &Mount, volume: Option<(String, VolumeDeclaration, Te
             let mut options = Object::new();
             put_number(&mut options, "SizeBytes", size.unwrap_or(0));
             put_number(&mut options, "Mode", mode.unwrap_or(0).into());
-            let options = (!options.is_empty()).then_some(options);
-            ("tmpfs", None, "TmpfsOptions", options)
+            let written = size.is_some() || mode.is_some();
+            ("tmpfs", None, "TmpfsOptions", written.then_some(options))
         }
     };
     put(&mut body, "Type", kind);

@@ -70,7 +70,14 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     } else {
         map.get("image")
     };
-    let image = image_at.as_ref().and_then(image);
+    let image = match &image_at {
+        // Another file may have another one, and that is looked at.
+        Some(at) if !declared.whole && declared.as_docker() => {
+            text(at).and(Image::parse("image").ok())
+        }
+        Some(at) => image(at),
+        None => None,
+    };
 
     let mounts = mounts(&map, declared);
     let deploy = service_deploy(&map, declared.as_docker());

@@ -343,9 +343,11 @@ fn long(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Mount> {
             let (mut size, mut mode) = (None, None);
             if let Some(options) = options {
                 let options = fields(&options, &["size", "mode"], &[])?;
-                if let Some(at) = options.get("size") {
-                    size = Some(integer(&at, 0..=i64::MAX)?);
-                }
+                // Options that say nothing are sent as docker sends them.
+                size = match options.get("size") {
+                    Some(at) => Some(integer(&at, 0..=i64::MAX)?),
+                    None => Some(0),
+                };
                 if let Some(at) = options.get("mode") {
                     mode = Some(integer(&at, 0..=0o7777)?);
                 }
