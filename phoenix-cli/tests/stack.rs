@@ -80,24 +80,25 @@ fn a_stack_is_shown_as_it_would_be_sent() {
             out: "\
 stack: shop
 networks:
-  - Attachable: false
+  - Name: shop_default
+    Attachable: false
     Driver: overlay
     Internal: false
     Labels:
       com.docker.stack.namespace: shop
-    Name: shop_default
 secrets:
-  - Data: null
+  - Name: shop_key
+    Data: null
     Labels:
       com.docker.stack.namespace: shop
-    Name: shop_key
 configs:
-  - Data: \"aGVsbG8=\"
+  - Name: shop_page
+    Data: \"aGVsbG8=\"
     Labels:
       com.docker.stack.namespace: shop
-    Name: shop_page
 services:
-  - EndpointSpec:
+  - Name: shop_web
+    EndpointSpec:
       Ports:
         - Protocol: tcp
           PublishMode: ingress
@@ -109,27 +110,27 @@ services:
     Mode:
       Replicated:
         Replicas: 2
-    Name: shop_web
     TaskTemplate:
       ContainerSpec:
         Configs:
           - ConfigName: shop_page
             File:
+              Name: page
               GID: \"0\"
               Mode: 292
-              Name: page
               UID: \"0\"
         Image: nginx:1.27
         Labels:
           com.docker.stack.namespace: shop
         Privileges:
           CredentialSpec: null
+          NoNewPrivileges: false
           SELinuxContext: null
         Secrets:
           - File:
+              Name: key
               GID: \"0\"
               Mode: 292
-              Name: key
               UID: \"0\"
             SecretName: shop_key
         TTY: true
@@ -286,7 +287,7 @@ fn files_of_docker_compose_are_read_when_asked_for() {
         images(&["--env-file", "own.env", "--profile", "debug"]),
         ["a:3", "b"]
     );
-    let refused = run(here.path(), &[], &["compose.yaml", "--name", "x"]);
+    let refused = run(here.path(), &[("T", "1")], &["compose.yaml", "--name", "x"]);
     assert_eq!(refused.code, Some(2));
     assert!(
         refused.err.contains("the compose dialect knows this key"),

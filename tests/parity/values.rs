@@ -272,7 +272,6 @@ pub(crate) fn cpus() -> Made {
             "10",
             "+1",
             "1/3e1",
-            "0x1",
         ]),
         prop_oneof![
             plains(&["0.5", "1"]),

@@ -41,7 +41,10 @@ fn write(value: &Value, indent: usize, text: &mut String) {
     let margin = " ".repeat(indent);
     match value {
         Value::Object(map) if !map.is_empty() => {
-            for (key, value) in map {
+            // The name first; the order of the others depends on how JSON is kept.
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| (*key != "Name", *key));
+            for (key, value) in entries {
                 let key = scalar(key);
                 match value {
                     Value::Object(inner) if !inner.is_empty() => {
@@ -133,8 +136,8 @@ mod tests {
         write(&body, 0, &mut text);
         assert_eq!(
             text,
-            "Args:\n  - a b\n  - \"-x\"\n  - \"\"\nEmpty: {}\nInit: false\nMode:\n  Replicated:\n    \
-             Replicas: 2\nName: shop_web\nPorts:\n  - Protocol: tcp\n    TargetPort: 80\n  - TargetPort: 81\n"
+            "Name: shop_web\nArgs:\n  - a b\n  - \"-x\"\n  - \"\"\nEmpty: {}\nInit: false\nMode:\n  \
+             Replicated:\n    Replicas: 2\nPorts:\n  - Protocol: tcp\n    TargetPort: 80\n  - TargetPort: 81\n"
         );
     }
 

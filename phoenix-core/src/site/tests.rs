@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::ground::document::Problems;
 use crate::pki::{KeyType, Profile, RenewalRule};
+use crate::stack::{Compat, Dialect};
 
 /// Every kind of issuer.
 pub(super) const ISSUERS: &str = r#"
@@ -207,6 +208,20 @@ fn the_example_is_read_completely() {
         (Duration::from_secs(600), Duration::from_secs(300))
     );
     assert_eq!(site.stacks["reports"].after, ["web"]);
+    assert_eq!(web.compose.paths, [Path::new("/site/stacks/web.yml")]);
+    assert_eq!((web.dialect, web.compat), (Dialect::Swarm, Compat::Phoenix));
+    let reports = &site.stacks["reports"];
+    assert_eq!(
+        reports.compose.paths,
+        ["stacks/reports.yml", "stacks/reports.example.yml"]
+            .map(|path| Path::new("/site").join(path))
+    );
+    assert_eq!(reports.compat, Compat::Docker);
+    let wiki = site.stacks["wiki"].load_options();
+    assert_eq!(
+        (wiki.dialect, wiki.profiles),
+        (Dialect::Compose, vec!["search".to_owned()])
+    );
 
     let portainer = site.portainer.expect("portainer");
     assert_eq!(portainer.trust, ServerTrust::SiteCa);

@@ -88,7 +88,11 @@ pub(super) fn container(
     put(
         &mut body,
         "Privileges",
-        json!({"CredentialSpec": credential_spec, "SELinuxContext": null}),
+        json!({
+            "CredentialSpec": credential_spec,
+            "SELinuxContext": null,
+            "NoNewPrivileges": false,
+        }),
     );
     if let Some(init) = service.init {
         put(&mut body, "Init", init);
@@ -380,8 +384,8 @@ pub(super) fn mount(mount: &Mount, volume: Option<(String, VolumeDeclaration, Te
             let mut options = Object::new();
             put_number(&mut options, "SizeBytes", size.unwrap_or(0));
             put_number(&mut options, "Mode", mode.unwrap_or(0).into());
-            let written = size.is_some() || mode.is_some();
-            ("tmpfs", None, "TmpfsOptions", written.then_some(options))
+            let options = (size.is_some() || mode.is_some()).then_some(options);
+            ("tmpfs", None, "TmpfsOptions", options)
         }
     };
     put(&mut body, "Type", kind);

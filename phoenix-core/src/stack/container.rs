@@ -49,6 +49,7 @@ pub(super) fn healthcheck(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<He
                     }
                     test
                 }
+                _ if declared.as_docker() => vec!["CMD-SHELL".to_owned(), text(&at)?.to_owned()],
                 _ => vec!["CMD-SHELL".to_owned(), filled(&at)?.to_owned()],
             }
         }

@@ -25,13 +25,15 @@ const FAILURE_ACTIONS: &[(&str, &str)] = &[
     ("continue", "continue"),
     ("rollback", "rollback"),
 ];
+const ROLLBACK_FAILURE_ACTIONS: &[(&str, &str)] = &[("pause", "pause"), ("continue", "continue")];
 const ORDERS: &[(&str, &str)] = &[("stop-first", "stop-first"), ("start-first", "start-first")];
 
 /// The least that the engine lets a task have.
 const LEAST_MEMORY: i64 = 4 << 20;
 const LEAST_CPUS: i64 = 1_000_000;
 
-/// Reads `deploy`; nothing written is the default. `as_docker` lets pass what docker lets pass.
+/// Reads `deploy`; nothing written is the default. With `as_docker` what docker lets pass is let
+/// pass.
 pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
     if at.is_null() {
         return Some(Deploy::default());
@@ -90,17 +92,16 @@ pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
             continue;
         }
         if key == "update_config" {
-            deploy.update_config = Some(update_config(&at)?);
+            deploy.update_config = Some(update_config(&at, FAILURE_ACTIONS)?);
         } else {
-            let config = update_config(&at)?;
+            let actions = if as_docker {
+                FAILURE_ACTIONS
+            } else {
+                ROLLBACK_FAILURE_ACTIONS
+            };
+            let config = update_config(&at, actions)?;
             if config.failure_action == Some("rollback") {
-                if as_docker {
-                    at.warn("a rollback is not rolled back: when it fails, it is paused");
-                } else if let Some(at) = at.child("failure_action") {
-                    at.refuse(
-                        "a rollback is not rolled back: `pause` or `continue` is expected here",
-                    );
-                }
+                at.warn("a rollback that fails cannot be rolled back");
             }
             deploy.rollback_config = Some(config);
         }
@@ -110,8 +111,9 @@ pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
 
 fn mode(map: &Fields<'_>) -> Option<Mode> {
     let mode = match map.get("mode") {
-        Some(at) => at.word(MODES)?,
-        None => Mode::default(),
+        // An empty text is as good as none.
+        Some(at) if at.node().text() != Some("") => at.word(MODES)?,
+        _ => Mode::default(),
     };
     let Some(at) = map.get("replicas") else {
         return Some(mode);
@@ -240,7 +242,10 @@ fn restart_policy(at: &Cursor<'_>) -> Option<RestartPolicy> {
     Some(policy)
 }
 
-fn update_config(at: &Cursor<'_>) -> Option<UpdateConfig> {
+fn update_config(
+    at: &Cursor<'_>,
+    failure_actions: &[(&str, &'static str)],
+) -> Option<UpdateConfig> {
     let map = fields(
         at,
         &[
@@ -261,7 +266,7 @@ fn update_config(at: &Cursor<'_>) -> Option<UpdateConfig> {
         config.delay = time(&at)?;
     }
     if let Some(at) = map.get("failure_action") {
-        config.failure_action = Some(at.word(FAILURE_ACTIONS)?);
+        config.failure_action = Some(at.word(failure_actions)?);
     }
     if let Some(at) = map.get("monitor") {
         config.monitor = time(&at)?;

@@ -339,14 +339,22 @@ fn file(
     let secrets = section(&map, "secrets", |at, key, position| {
         declared::secret(at, key, position, how)
     });
-    let services_at = if whole {
-        map.required("services")?
+    const NONE: &str = "a stack needs at least one service";
+    let needed = whole && !options.as_docker();
+    let services_at = if needed {
+        Some(map.required("services")?)
     } else {
-        map.get("services")?
+        map.get("services")
     };
-    let entries = services_at.entries()?;
+    let entries = match &services_at {
+        Some(at) => at.entries()?,
+        None => Vec::new(),
+    };
     if whole && entries.is_empty() {
-        services_at.refuse("a stack needs at least one service");
+        match &services_at {
+            Some(at) if needed => at.refuse(NONE),
+            at => at.as_ref().unwrap_or(root).warn(NONE),
+        }
     }
     let keys = |section: &str| -> Vec<&str> {
         match map.get(section).map(|at| &at.node().value) {
@@ -371,7 +379,9 @@ fn file(
             services.insert(key.to_owned(), service);
         }
     }
-    refuse_cycles(&services_at, &services);
+    if let Some(at) = &services_at {
+        refuse_cycles(at, &services);
+    }
     let file = ComposeFile {
         source: PathBuf::new(),
         stack: stack.to_owned(),

@@ -172,13 +172,17 @@ struct Merge<'a> {
 
 impl Merge<'_> {
     fn service(&mut self, base: &mut Node, over: Node, path: &str) {
-        let had = |key: &&str| map(base).is_some_and(|map| map.get(key).is_some());
-        let had: Vec<&str> = SERVICE.iter().map(|(key, _)| *key).filter(had).collect();
+        let had: Vec<&str> = SERVICE
+            .iter()
+            .map(|(key, _)| *key)
+            .filter(|key| map(base).is_some_and(|map| map.get(key).is_some()))
+            .collect();
         self.keys(base, over, SERVICE, path);
-        // Sorted whether or not the other file has any; docker leaves what only that one has.
+        // What the earlier file has is sorted, whether or not the later one has any; what only
+        // the later one has stays as it is.
         for (key, how) in SERVICE {
             if let How::Keyed(keyed) = how
-                && (!self.docker() || had.contains(key))
+                && had.contains(key)
                 && let Some(list) = map_mut(base).and_then(|map| map.get_mut(key))
             {
                 self.keyed(list, None, *keyed, &child_path(path, key));
@@ -210,6 +214,7 @@ impl Merge<'_> {
                 // To docker this is nothing that could be taken.
                 _ if self.docker()
                     && matches!(how, How::Replace)
+                    && entry.key != "init"
                     && is_zero(&entry.key, &entry.value) => {}
                 _ if self.docker() && matches!(how, How::Append) && is_empty_list(&entry.value) => {
                 }

@@ -198,7 +198,7 @@ pub enum MountKind {
     },
     /// Memory.
     Tmpfs {
-        /// Its size in bytes; unlimited when absent.
+        /// Its size in bytes; unlimited when absent or zero.
         size: Option<i64>,
         /// Its permission bits.
         mode: Option<u32>,

@@ -255,6 +255,20 @@ mod tests {
         }
 
         #[test]
+        fn a_port_comes_back(
+            target in 1_u16..,
+            published in proptest::option::of(1_u16..),
+            (word, protocol) in proptest::sample::select(PROTOCOLS),
+        ) {
+            let published_text = published.map_or_else(String::new, |port| format!("{port}:"));
+            let port = Port {
+                protocol: Some(protocol),
+                ..tcp(published, target)
+            };
+            prop_assert_eq!(short(&format!("{published_text}{target}/{word}")), Ok(vec![port]));
+        }
+
+        #[test]
         fn any_text_is_read_without_panic(text in "[0-9a-c.:/\\[\\]-]{0,16}") {
             let _ = short(&text);
         }

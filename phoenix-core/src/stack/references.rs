@@ -2,7 +2,6 @@
 //! and say where a reference dangles.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::image::Image;
 use super::load::ComposeFile;
@@ -40,7 +39,7 @@ pub struct Reference {
     pub place: Place,
 }
 
-/// A secret that the stack makes from a file.
+/// A secret that the stack makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StackSecret {
@@ -49,8 +48,10 @@ pub struct StackSecret {
     /// Its logical name in the swarm, `<stack>_<key>` unless the file gives another: the key of
     /// [`super::RenderContext::secrets`].
     pub name: String,
-    /// The file that holds its content.
-    pub file: PathBuf,
+    /// Where its content comes from; never [`ObjectSource::External`].
+    pub source: ObjectSource,
+    /// What replaces templates in it when it is mounted.
+    pub template_driver: Option<String>,
     /// Its labels, that of the stack included.
     pub labels: BTreeMap<String, String>,
     /// Where it is declared.
@@ -132,22 +133,20 @@ impl ComposeFile {
         references
     }
 
-    /// The secrets that the stack makes from files, whether or not a service uses them.
+    /// The secrets that the stack makes, whether or not a service uses them.
     #[must_use]
     pub fn secrets(&self) -> Vec<StackSecret> {
-        let of_file = |(key, secret): (&String, &super::model::SecretDeclaration)| {
-            let ObjectSource::File(file) = &secret.source else {
-                return None;
-            };
-            Some(StackSecret {
+        let made = |(key, secret): (&String, &super::model::SecretDeclaration)| {
+            (secret.source != ObjectSource::External).then(|| StackSecret {
                 key: key.clone(),
                 name: secret.name.clone().unwrap_or_else(|| self.scoped(key)),
-                file: file.clone(),
+                source: secret.source.clone(),
+                template_driver: secret.template_driver.clone(),
                 labels: self.labelled(&secret.labels),
                 place: secret.place.clone(),
             })
         };
-        self.secrets.iter().filter_map(of_file).collect()
+        self.secrets.iter().filter_map(made).collect()
     }
 
     /// The real name of the network with `key`.

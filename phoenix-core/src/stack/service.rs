@@ -80,7 +80,7 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     };
 
     let mounts = mounts(&map, declared);
-    let deploy = service_deploy(&map, declared.as_docker());
+    let deploy = service_deploy(&map, declared);
     let ports = optional(&map, "ports", ports::ports);
     if let (Some(ports), Some(deploy)) = (&ports, &deploy)
         && deploy.endpoint_mode == Some(EndpointMode::Dnsrr)
@@ -248,8 +248,8 @@ fn credential_spec(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Option<Cr
     }))
 }
 
-fn service_deploy(map: &Fields<'_>, as_docker: bool) -> Option<Deploy> {
-    let mut read = optional(map, "deploy", |at| deploy(at, as_docker))?;
+fn service_deploy(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Deploy> {
+    let mut read = optional(map, "deploy", |at| deploy(at, declared.as_docker()))?;
     if let Some(at) = map.get("restart") {
         let policy = restart(&at)?;
         if read.restart_policy.is_some() {

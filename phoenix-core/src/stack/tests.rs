@@ -6,6 +6,7 @@ mod files;
 mod keys;
 mod parity;
 mod refusals;
+mod trees;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -366,7 +367,10 @@ fn files_become_configs_named_by_their_content_and_secrets_for_somebody_else_to_
         (secrets[0].key.as_str(), secrets[0].name.as_str()),
         ("key", "st_key")
     );
-    assert_eq!(secrets[0].file, directory.path().join("key.pem"));
+    assert_eq!(
+        secrets[0].source,
+        ObjectSource::File(directory.path().join("key.pem"))
+    );
     assert_eq!(secrets[0].labels[STACK_LABEL], "st");
     assert!(matches!(file.secrets["key"].source, ObjectSource::File(_)));
     assert!(!format!("{file:?}{rendered:?}").contains("private"));

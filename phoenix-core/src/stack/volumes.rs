@@ -343,11 +343,10 @@ fn long(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Mount> {
             let (mut size, mut mode) = (None, None);
             if let Some(options) = options {
                 let options = fields(&options, &["size", "mode"], &[])?;
-                // Options that say nothing are sent as docker sends them.
-                size = match options.get("size") {
-                    Some(at) => Some(integer(&at, 0..=i64::MAX)?),
-                    None => Some(0),
-                };
+                size = Some(match options.get("size") {
+                    Some(at) => integer(&at, 0..=i64::MAX)?,
+                    None => 0,
+                });
                 if let Some(at) = options.get("mode") {
                     mode = Some(integer(&at, 0..=0o7777)?);
                 }
@@ -506,6 +505,28 @@ mod tests {
         #[test]
         fn every_name_is_a_volume(name in "[A-Za-z0-9][A-Za-z0-9_-]{0,8}", target in "/[a-z/]{0,8}") {
             prop_assert_eq!(parsed(&format!("{name}:{target}")), Ok(volume(Some(&name), &target)));
+        }
+
+        #[test]
+        fn a_mount_comes_back(
+            source in proptest::option::of("/?[a-z][a-z0-9/]{0,8}"),
+            target in "/[a-z/]{0,8}",
+            read_only in any::<bool>(),
+        ) {
+            let mount = match &source {
+                Some(source) if source.starts_with('/') => bind(source, &target),
+                source => volume(source.as_deref(), &target),
+            };
+            let text = match (&source, read_only) {
+                (None, _) => target.clone(),
+                (Some(source), false) => format!("{source}:{target}"),
+                (Some(source), true) => format!("{source}:{target}:ro"),
+            };
+            let mount = ShortMount {
+                read_only: read_only && source.is_some(),
+                ..mount
+            };
+            prop_assert_eq!(parsed(&text), Ok(mount));
         }
 
         #[test]

@@ -465,7 +465,7 @@ fn references(site: &Site, compose: &ComposeFile) -> Result<StackNeeds, Problems
         problems.push(compose.problem(
             &secret.place,
             None,
-            "a secret from a file is declared in the site file, which versions it",
+            "a secret that the stack makes is declared in the site file, which versions it",
             Some(format!(
                 "declare it there under `secrets` with `file:`, and make it `external: true` with `name: {}` here",
                 secret.name

@@ -68,11 +68,7 @@ pub(super) fn apply(root: &mut Node, findings: &mut Findings) {
 /// Lets quoted numbers be numbers, and takes extensions away from everywhere.
 fn plain(node: &mut Node, depth: usize, free: bool) {
     match &mut node.value {
-        Value::String(text) => {
-            if node.written.is_none() {
-                node.written = Some(text.as_str().into());
-            }
-        }
+        Value::String(text) => node.written = Some(text.as_str().into()),
         Value::List(items) => items
             .iter_mut()
             .for_each(|item| plain(item, depth + 1, false)),

@@ -17,7 +17,7 @@ fn windows_containers() {
     assert_eq!(
         of_container("credential_spec: {file: spec.json}", "Privileges"),
         json!({"CredentialSpec": {"Config": "", "File": "spec.json", "Registry": ""},
-               "SELinuxContext": null})
+               "SELinuxContext": null, "NoNewPrivileges": false})
     );
     assert_eq!(
         of_container(

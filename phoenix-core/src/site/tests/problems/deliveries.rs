@@ -187,6 +187,30 @@ fn stacks() {
         "stacks: { a: { compose: a.yml }, b: { compose: a.yml, after: [a, a] } }",
         &["the stack is also at 5:63"],
     );
+    one(
+        "stacks: { a: { compose: [] } }",
+        &["at least one compose file is needed here"],
+    );
+    one(
+        "stacks: { a: { compose: [a.yml, 5: b] } }",
+        &["stacks.a.compose[1]: a text is expected here, not a map"],
+    );
+    one(
+        "stacks: { a: { compose: a.yml, dialect: composer } }",
+        &["did you mean `compose`?"],
+    );
+    one(
+        "stacks: { a: { compose: a.yml, compat: dockr } }",
+        &["did you mean `docker`?"],
+    );
+    one(
+        "stacks: { a: { compose: a.yml, dialect: compose, compat: docker } }",
+        &["stacks.a.compat: docker's ways are those of `docker stack deploy`"],
+    );
+    one(
+        "stacks: { a: { compose: a.yml, profiles: [x] } }",
+        &["only files of `dialect: compose` have profiles"],
+    );
     let cycle = "stacks:\n  a: { compose: a, after: [b] }\n  b: { compose: b, after: [c] }\n  c: { compose: c, after: [d, a] }\n  d: { compose: d }\n";
     one(
         cycle,
