@@ -1,5 +1,6 @@
 //! Several files merged into one stack.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -376,6 +377,8 @@ fn plain(node: &crate::ground::document::Node) -> Value {
         Written::Map(map) => Value::Object(
             map.iter()
                 .map(|entry| (entry.key.clone(), plain(&entry.value)))
+                .collect::<BTreeMap<_, _>>()
+                .into_iter()
                 .collect(),
         ),
     }
