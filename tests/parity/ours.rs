@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use phoenix_core::stack::model::ObjectSource;
 use phoenix_core::stack::{Compat, ComposeFile, LoadOptions, RenderContext, ResolvedObject};
 use serde_json::{Value, json};
 
@@ -38,18 +39,16 @@ pub(crate) fn ours(
         put(Kind::Network, body);
     }
     for mut body in wire.secrets {
-        if let Some(secret) = file
-            .secrets()
-            .into_iter()
-            .find(|secret| body["Name"] == secret.name)
-        {
+        let secrets = file.secrets();
+        let secret = secrets.iter().find(|secret| body["Name"] == secret.name);
+        if let Some(ObjectSource::File(path)) = secret.map(|secret| &secret.source) {
             assert_eq!(
                 body["Data"],
                 Value::Null,
                 "the content of a secret is shown"
             );
-            let content = std::fs::read(&secret.file)
-                .map_err(|error| format!("{}: {error}", secret.file.display()))?;
+            let content =
+                std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
             body["Data"] = json!(STANDARD.encode(&content));
             if let (true, Some(body)) = (content.is_empty(), body.as_object_mut()) {
                 body.remove("Data");
