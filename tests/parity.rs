@@ -6,6 +6,11 @@
 //! The engine's swarm runs no task: its one node is drained. Each stack is removed again before
 //! the next.
 //!
+//! The CLI is that of the machine, or Debian's, or (where it is older than 26, which reads YAML in
+//! other ways) that of the lab's nodes; `PHOENIX_PARITY_DOCKER` names another.
+//! `PHOENIX_PARITY_ONLY` keeps the cases with a text in their names, `PHOENIX_PARITY_GENERATED` says
+//! how many files are made at random, and `PHOENIX_PARITY_SEED` makes those of another run again.
+//!
 //! These are all the normalisations before bodies are compared:
 //!
 //! | where | what | why |
@@ -40,10 +45,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use case::{Case, Difference, Expected};
 use compare::{Bodies, differences};
-use docker::{Docker, End, Told};
+use docker::{Docker, End, Program, Told};
 use phoenix_core::stack::Compat;
-use phoenix_lab::place::Places;
-use phoenix_lab::{Lab, LabOptions, packages};
+use phoenix_lab::{Lab, LabOptions};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -55,40 +59,28 @@ struct Bench {
     lab: Lab,
     engines: Vec<Docker>,
     version: (u32, u32),
+    /// Of what the CLI may be made of.
+    _folder: tempfile::TempDir,
 }
 
 impl Bench {
     async fn start() -> Self {
-        let places = Places::of_this_user().expect("places");
-        let program = packages::docker_cli(&places)
-            .await
-            .and_then(|programs| programs.command("docker"))
-            .unwrap_or_else(|error| panic!("{}", error.chain()));
-        let program = match std::env::var_os("PHOENIX_PARITY_DOCKER") {
-            Some(other) => other.into(),
-            None => program.get_program().to_owned(),
-        };
-        let version = std::process::Command::new(&program)
-            .arg("--version")
-            .output()
-            .expect("docker runs");
-        let version = String::from_utf8_lossy(&version.stdout).into_owned();
-        let version = version
-            .strip_prefix("Docker version ")
-            .and_then(case::version)
-            .unwrap_or_else(|| panic!("a version of docker: {version:?}"));
         let lab = Lab::start(LabOptions::test().with_guests(ENGINES))
             .await
             .unwrap_or_else(|error| panic!("{}", error.chain()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = Program::find(&lab.nodes()[0], folder.path()).await;
+        let program = program.unwrap_or_else(|error| panic!("{}", error.chain()));
         let mut engines = Vec::new();
         for node in lab.nodes() {
-            let docker = Docker::on(node, program.as_ref()).await;
+            let docker = Docker::on(node, &program).await;
             engines.push(docker.unwrap_or_else(|error| panic!("{}", error.chain())));
         }
         Self {
-            lab,
             engines,
-            version,
+            version: program.version,
+            lab,
+            _folder: folder,
         }
     }
 
