@@ -23,6 +23,8 @@
 //! | references to secrets and configs of one service | sorted by name and target | the CLI sorts by name alone, so that two references to one object come in an order that changes from run to run |
 //! | ids of secrets and configs, digests of images | given to rendering as a client looks them up | they are the engine's and the registry's |
 
+#![allow(clippy::print_stdout, reason = "counts and seeds are for information")]
+
 #[path = "parity/case.rs"]
 mod case;
 #[path = "parity/compare.rs"]
