@@ -706,6 +706,7 @@ pub async fn prepare(places: &Places) -> Result<()> {
         root::ensure(places, release).await?;
     }
     packages::unpack(places, "docker-registry", "docker-registry").await?;
+    packages::docker_cli(places).await?;
     if outer::find(places).await?.is_none() {
         packages::unpack(places, "docker.io", "dockerd").await?;
     }

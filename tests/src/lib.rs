@@ -19,6 +19,7 @@
 //! * [`lab`]: all of it together
 //! * [`portainer`]: a stand-in for Portainer
 //! * [`proxmox_api`]: the Proxmox VE API in front of guest agents
+//! * [`recorder`]: a proxy that writes down what an engine is asked
 //! * [`site`]: a lab's Proxmox API and the files of a site on it
 //! * [`step_ca`]: a real step-ca on loopback
 //! * [`template`]: site files filled with a lab's addresses
@@ -42,6 +43,7 @@ pub mod place;
 pub mod portainer;
 pub mod process;
 pub mod proxmox_api;
+pub mod recorder;
 pub mod registry;
 pub mod release;
 pub mod root;

@@ -236,6 +236,19 @@ pub async fn unpack(places: &Places, package: &str, program: &str) -> Result<Unp
     })
 }
 
+/// Has the docker CLI: that of the machine where there is one, else Debian's.
+///
+/// # Errors
+/// As [`unpack`].
+pub async fn docker_cli(places: &Places) -> Result<Unpacked> {
+    // Newer releases have it in a package of its own.
+    let package = match debian_codename().as_deref() {
+        Ok("bullseye" | "bookworm") => "docker.io",
+        _ => "docker-cli",
+    };
+    unpack(places, package, "docker").await
+}
+
 async fn fetch(package: &str, prefix: &Path) -> Result<()> {
     if !lists_are_fresh() && place::is_root() {
         update().await?;

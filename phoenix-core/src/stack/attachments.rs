@@ -71,7 +71,10 @@ pub(super) fn files(
             continue;
         };
         if !declared.knows(&source_at, what, &file.source, known) {
-        } else if files.iter().any(|other| other.target == file.target) {
+        } else if files.iter().any(|other| other.target == file.target)
+            // Of one of several files docker keeps the last of a source, when it merges them.
+            && (declared.whole || !declared.as_docker())
+        {
             item.refuse(format!("another {what} has the target `{}`", file.target));
         } else {
             files.push(file);

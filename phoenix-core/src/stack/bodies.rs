@@ -108,11 +108,13 @@ pub(super) fn container(
         put(&mut body, "Healthcheck", healthcheck(check));
     }
     put_list(&mut body, "Hosts", service.extra_hosts.clone());
-    if !service.dns.is_empty() || !service.dns_search.is_empty() {
+    if service.dns.is_some() || service.dns_search.is_some() {
         let mut dns = Object::new();
-        let servers: Vec<String> = service.dns.iter().map(ToString::to_string).collect();
+        let servers = service.dns.iter().flatten();
+        let servers: Vec<String> = servers.map(ToString::to_string).collect();
         put_list(&mut dns, "Nameservers", servers);
-        put_list(&mut dns, "Search", service.dns_search.clone());
+        let search = service.dns_search.clone().unwrap_or_default();
+        put_list(&mut dns, "Search", search);
         put(&mut body, "DNSConfig", dns);
     }
     put_text(&mut body, "Isolation", service.isolation.as_deref());

@@ -296,16 +296,16 @@ pub(super) fn restart(at: &Cursor<'_>) -> Option<RestartPolicy> {
             return None;
         }
     };
-    let max_attempts = match attempts {
-        None => None,
-        Some(count) => match count.parse::<u32>() {
-            Ok(0) => None,
+    // Docker sends the count of this policy even where it says nothing.
+    let max_attempts = match condition {
+        "on-failure" => match attempts.unwrap_or("0").parse::<u32>() {
             Ok(count) => Some(u64::from(count)),
             Err(_) => {
                 at.refuse("the count of attempts is a whole number");
                 return None;
             }
         },
+        _ => None,
     };
     Some(RestartPolicy {
         condition: Some(condition),

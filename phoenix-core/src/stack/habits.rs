@@ -96,9 +96,14 @@ impl Habits<'_> {
 
     fn service(&mut self, service: &mut Map, options: &LoadOptions) {
         for key in IGNORED {
-            self.drop(service, "", key, "`docker stack deploy` ignores this key");
+            if service.get(key).is_some_and(|node| is_taken(key, node)) {
+                self.drop(service, "", key, "`docker stack deploy` ignores this key");
+            }
         }
         for key in FORGOTTEN {
+            if !service.get(key).is_some_and(|node| is_taken(key, node)) {
+                continue;
+            }
             self.drop(
                 service,
                 "",
@@ -116,6 +121,16 @@ impl Habits<'_> {
                 "",
                 "depends_on",
                 "`docker stack deploy` starts all services at once: the order is lost",
+            );
+        }
+        if let Some(Value::Map(deploy)) = service.get_mut("deploy").map(|node| &mut node.value)
+            && deploy.get("mode").and_then(Node::text) == Some("")
+        {
+            self.drop(
+                deploy,
+                ".deploy",
+                "mode",
+                "docker takes the mode `replicated` for an empty one",
             );
         }
         self.networks(service);
@@ -228,7 +243,7 @@ impl Habits<'_> {
         }
     }
 
-    /// Takes the address out of a port in short form.
+    /// Takes the address, and a published port 0, out of a port in short form.
     fn port(&mut self, index: usize, port: &mut Node) {
         let Value::String(text) = &port.value else {
             return;
@@ -236,22 +251,26 @@ impl Habits<'_> {
         let Some((before, target)) = text.rsplit_once(':') else {
             return;
         };
-        if before.bytes().all(|b| b == b'0') && !before.is_empty() {
-            let (text, target) = (text.clone(), target.to_owned());
-            let message = "docker takes port 0 for one that the swarm chooses";
-            self.warn(
-                port.position,
-                &format!(".ports[{index}]"),
-                Some(&text),
-                message,
-            );
-            port.value = Value::String(target);
-            return;
-        }
-        let Some((_, published)) = before.rsplit_once(':') else {
-            return;
+        let (address, published) = match before.rsplit_once(':') {
+            Some((address, published)) => (Some(address), published),
+            None => (None, before),
         };
-        let without = if published.is_empty() {
+        if let Some(address) = address {
+            let bare = address.trim_start_matches('[').trim_end_matches(']');
+            // What is no address docker refuses, and so does the reader.
+            if !bare.is_empty() && bare.parse::<std::net::IpAddr>().is_err() {
+                return;
+            }
+        }
+        let zero = !published.is_empty() && published.bytes().all(|byte| byte == b'0');
+        let message = match (address, zero) {
+            (Some(_), _) => {
+                "docker drops the address: the port is open at every address of every node"
+            }
+            (None, true) => "docker takes a published port 0 for any port that is free",
+            (None, false) => return,
+        };
+        let without = if published.is_empty() || zero {
             target.to_owned()
         } else {
             format!("{published}:{target}")
@@ -261,7 +280,7 @@ impl Habits<'_> {
             port.position,
             &format!(".ports[{index}]"),
             Some(&text),
-            "docker drops the address: the port is open at every address of every node",
+            message,
         );
         port.value = Value::String(without);
     }
@@ -433,6 +452,26 @@ impl Habits<'_> {
                 "without a `driver` docker drops this key",
             );
         }
+    }
+}
+
+/// Whether docker takes the value `node` for `key`, which it ignores then. (One that it does not
+/// take is left to the reader, who refuses the key.)
+fn is_taken(key: &str, node: &Node) -> bool {
+    let text = |node: &Node| matches!(node.value, Value::String(_));
+    let brought_in = text(node) && node.written.is_some();
+    match (key, &node.value) {
+        ("build", Value::Map(_)) | ("pid", Value::Null) => true,
+        ("privileged", value) => matches!(value, Value::Bool(_)) || brought_in,
+        ("oom_score_adj", value) => matches!(value, Value::Integer(_)) || brought_in,
+        ("expose", Value::List(items)) => items
+            .iter()
+            .all(|item| text(item) || matches!(item.value, Value::Integer(_))),
+        ("devices" | "external_links" | "links" | "security_opt" | "tmpfs", Value::List(items)) => {
+            items.iter().all(text)
+        }
+        ("devices" | "expose" | "external_links" | "links" | "security_opt", _) => false,
+        _ => text(node),
     }
 }
 

@@ -211,6 +211,13 @@ impl Merge<'_> {
                 Some(value) if value.value != Value::Null => {
                     self.value(value, entry, how, &path);
                 }
+                // To docker this is nothing that could be taken.
+                _ if self.docker()
+                    && matches!(how, How::Replace)
+                    && entry.key != "init"
+                    && is_zero(&entry.key, &entry.value) => {}
+                _ if self.docker() && matches!(how, How::Append) && is_empty_list(&entry.value) => {
+                }
                 _ => own.put(entry),
             }
         }
@@ -429,6 +436,10 @@ fn is_zero(key: &str, node: &Node) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_empty_list(node: &Node) -> bool {
+    matches!(&node.value, Value::List(items) if items.is_empty())
 }
 
 /// A map of texts, or a list of `key=value`, as a map.

@@ -75,10 +75,11 @@ pub struct Service {
     pub read_only: bool,
     /// Entries of `/etc/hosts`, as `ADDRESS NAME`.
     pub extra_hosts: Vec<String>,
-    /// Name servers.
-    pub dns: Vec<IpAddr>,
-    /// Search domains.
-    pub dns_search: Vec<String>,
+    /// Name servers. An empty list is something else than none: docker sends an empty
+    /// configuration for it.
+    pub dns: Option<Vec<IpAddr>>,
+    /// Search domains. An empty list as for `dns`.
+    pub dns_search: Option<Vec<String>>,
     /// Capabilities added, `CAP_…` or `ALL`, sorted.
     pub cap_add: Vec<String>,
     /// Capabilities dropped, `CAP_…` or `ALL`, sorted.

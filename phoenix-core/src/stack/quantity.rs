@@ -50,21 +50,62 @@ pub(super) fn bytes(text: &str) -> Result<i64, QuantityError> {
     Ok(bytes as i64)
 }
 
-/// Parses a number of processors into billionths.
+/// Parses a number of processors (`0.5`, `5e-1` or `1/2`) into billionths.
 pub(super) fn nano_cpus(text: &str) -> Result<i64, QuantityError> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() && fraction.is_empty() || !digits(whole) || !digits(fraction) {
+    const BILLION: u128 = 1_000_000_000;
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (number, divisor) = match text.split_once('/') {
+        Some((dividend, divisor)) => {
+            let dividend = digits(dividend)?.checked_mul(BILLION);
+            (dividend, digits(divisor)?)
+        }
+        None => {
+            let (number, exponent) = match text.split_once(['e', 'E']) {
+                Some((number, exponent)) => {
+                    let exponent: i32 =
+                        exponent.parse().map_err(|_| QuantityError::NoProcessors)?;
+                    (number, exponent)
+                }
+                None => (text, 0),
+            };
+            let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+            let fraction = fraction.trim_end_matches('0');
+            let all = digits(&format!("{whole}{fraction}")).or(
+                if number.len() > 1 && whole.is_empty() && fraction.is_empty() {
+                    // `.0`, whose zeros were taken off.
+                    Ok(0)
+                } else {
+                    Err(QuantityError::NoProcessors)
+                },
+            )?;
+            let power = i64::from(exponent) + 9 - i64::try_from(fraction.len()).unwrap_or(i64::MAX);
+            let ten = |power: i64| {
+                u32::try_from(power)
+                    .ok()
+                    .and_then(|power| 10_u128.checked_pow(power))
+            };
+            match power {
+                0.. => (ten(power).and_then(|ten| all.checked_mul(ten)), 1),
+                _ => (Some(all), ten(-power).ok_or(QuantityError::TooPrecise)?),
+            }
+        }
+    };
+    if divisor == 0 {
         return Err(QuantityError::NoProcessors);
     }
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.len() > 9 {
+    let number = number.ok_or(QuantityError::TooLarge)?;
+    if number % divisor > 0 {
         return Err(QuantityError::TooPrecise);
     }
-    let whole = if whole.is_empty() { "0" } else { whole };
-    format!("{whole}{fraction:0<9}")
-        .parse()
-        .map_err(|_| QuantityError::TooLarge)
+    i64::try_from(number / divisor).map_err(|_| QuantityError::TooLarge)
+}
+
+/// A number of decimal digits.
+fn digits(text: &str) -> Result<u128, QuantityError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(QuantityError::NoProcessors);
+    }
+    text.parse().map_err(|_| QuantityError::TooLarge)
 }
 
 #[cfg(test)]
@@ -111,6 +152,11 @@ mod tests {
             ("1.", 1_000_000_000),
             ("0.000000001", 1),
             ("0.1000000000000", 100_000_000),
+            (".0", 0),
+            ("1e1", 10_000_000_000),
+            ("5E-1", 500_000_000),
+            ("+.5", 500_000_000),
+            ("1/4", 250_000_000),
         ] {
             assert_eq!(nano_cpus(text), Ok(expected), "{text}");
         }
@@ -118,8 +164,14 @@ mod tests {
             ("", QuantityError::NoProcessors),
             (".", QuantityError::NoProcessors),
             ("-1", QuantityError::NoProcessors),
-            ("1e3", QuantityError::NoProcessors),
+            ("1e", QuantityError::NoProcessors),
+            ("1/0", QuantityError::NoProcessors),
+            ("1/", QuantityError::NoProcessors),
+            ("1/3", QuantityError::TooPrecise),
             ("0.0000000001", QuantityError::TooPrecise),
+            ("1e-10", QuantityError::TooPrecise),
+            ("1e-99999", QuantityError::TooPrecise),
+            ("1e99999", QuantityError::TooLarge),
             ("99999999999", QuantityError::TooLarge),
         ] {
             assert_eq!(nano_cpus(text), Err(expected), "{text}");

@@ -149,6 +149,17 @@ pub(super) fn integer<N>(at: &Cursor<'_>, range: RangeInclusive<N>) -> Option<N>
 where
     N: TryFrom<i64> + PartialOrd + fmt::Display,
 {
+    // As docker does: `2.0` is a whole number.
+    if let Value::Float(number) = at.node().value
+        && number.fract() == 0.0
+        && number.abs() < 9_007_199_254_740_992.0
+    {
+        #[allow(clippy::cast_possible_truncation)]
+        let whole = N::try_from(number as i64).ok();
+        if let Some(whole) = whole.filter(|whole| range.contains(whole)) {
+            return Some(whole);
+        }
+    }
     let Some(text) = brought_in(at) else {
         return at.integer(range);
     };
@@ -311,12 +322,23 @@ fn scalar(at: &Cursor<'_>) -> Option<String> {
     match &at.node().value {
         Value::Integer(number) => Some(number.to_string()),
         // Whole numbers of 64 bits without a sign do not fit.
-        Value::Float(number) => Some(match at.node().text().map(str::parse::<u64>) {
-            Some(Ok(whole)) => whole.to_string(),
-            _ => go_float(*number),
+        Value::Float(number) => Some(match at.node().text().and_then(unsigned) {
+            Some(whole) => whole.to_string(),
+            None => go_float(*number),
         }),
         _ => text(at).map(str::to_owned),
     }
+}
+
+/// A whole number of 64 bits without a sign, as YAML writes them.
+fn unsigned(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.get(..2) {
+        Some("0x" | "0X") => (&text[2..], 16),
+        Some("0o" | "0O") => (&text[2..], 8),
+        Some("0b" | "0B") => (&text[2..], 2),
+        _ => (text, 10),
+    };
+    u64::from_str_radix(&digits.replace('_', ""), radix).ok()
 }
 
 /// A float as Go's `%v` writes it: the shortest digits, with an exponent of at least two digits

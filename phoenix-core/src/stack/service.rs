@@ -70,7 +70,14 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     } else {
         map.get("image")
     };
-    let image = image_at.as_ref().and_then(image);
+    let image = match &image_at {
+        // Another file may have another one, and that is looked at.
+        Some(at) if !declared.whole && declared.as_docker() => {
+            text(at).and(Image::parse("image").ok())
+        }
+        Some(at) => image(at),
+        None => None,
+    };
 
     let mounts = mounts(&map, declared);
     let deploy = service_deploy(&map, declared);
@@ -110,8 +117,8 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     let init = present(&map, "init", boolean);
     let (tty, stdin_open, read_only) = (flag("tty"), flag("stdin_open"), flag("read_only"));
     let extra_hosts = optional(&map, "extra_hosts", |at| extra_hosts(at, declared));
-    let dns = optional(&map, "dns", dns);
-    let dns_search = optional(&map, "dns_search", one_or_more);
+    let dns = present(&map, "dns", dns);
+    let dns_search = present(&map, "dns_search", one_or_more);
     let sysctls = optional(&map, "sysctls", labels);
     let ulimits = optional(&map, "ulimits", ulimits);
     let logging = present(&map, "logging", logging);
@@ -202,7 +209,10 @@ fn mounts(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Vec<super::model:
     if let Some(at) = map.get("tmpfs") {
         mounts.extend(volumes::tmpfs(&at)?);
     }
-    volumes::refuse_shared_targets(map, &mounts);
+    // Of one of several files docker keeps the last mount of a target, when it merges them.
+    if declared.whole || !declared.as_docker() {
+        volumes::refuse_shared_targets(map, &mounts);
+    }
     Some(mounts)
 }
 

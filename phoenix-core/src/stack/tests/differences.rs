@@ -483,6 +483,33 @@ const TABLE: &[Difference] = &[
         ),
     },
     Difference {
+        what: "A number that YAML takes for one by accident: `1_0.5`, `.inf`",
+        files: &["environment: {A: 1_0.5}"],
+        docker: "writes `10.5`, and refuses `.inf`",
+        phoenix: "leaves it as it is, in docker's way too",
+        why: "nobody means that",
+        here: Sent("/TaskTemplate/ContainerSpec/Env/0", "\"A=1_0.5\""),
+        there: (Sent("/TaskTemplate/ContainerSpec/Env/0", "\"A=1_0.5\""), ""),
+    },
+    Difference {
+        what: "A number as a key",
+        files: &["labels: {80: x}"],
+        docker: "refuses it",
+        phoenix: "takes it for the text that it is, in docker's way too",
+        why: "what was meant can be done",
+        here: Sent("/TaskTemplate/ContainerSpec/Labels/80", "\"x\""),
+        there: (Sent("/TaskTemplate/ContainerSpec/Labels/80", "\"x\""), ""),
+    },
+    Difference {
+        what: "A second YAML document",
+        files: &["services: {w: {image: a}}\n---\nservices: {v: {image: a}}"],
+        docker: "does not read it",
+        phoenix: "refuses it, in docker's way too",
+        why: "what is written in it would not be deployed",
+        here: Refused("a second YAML document"),
+        there: (Refused("a second YAML document"), ""),
+    },
+    Difference {
         what: "Two files: `false`, `0` or an empty text in the later one",
         files: &[
             "services: {w: {image: a, tty: true}}",
