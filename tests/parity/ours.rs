@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use phoenix_core::stack::model::ObjectSource;
-use phoenix_core::stack::{Compat, ComposeFile, LoadOptions, RenderContext, ResolvedObject};
+use phoenix_core::stack::{Compat, ComposeFile, LoadOptions, RenderContext};
 use serde_json::{Value, json};
 
 use super::case::Case;
