@@ -10,7 +10,7 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 # The fuzzer's instrumentation is behind flags that a stable compiler hides.
 FUZZ := RUSTC_BOOTSTRAP=1 $(CARGO) fuzz
 
-.PHONY: help demo lab lab-down test check fuzz bench bench-converge tools fuzz-tools programs
+.PHONY: help demo lab lab-down test check fuzz bench bench-converge bench-stacks tools fuzz-tools programs
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -59,6 +59,9 @@ bench: tools ## Measure certificates, site files and plans
 
 bench-converge: programs ## Measure a first and a second sync of the demo site on a lab
 	$(LAB) bench
+
+bench-stacks: programs ## Measure deployments of ten services beside the docker CLI's on a lab
+	$(LAB) bench-stacks
 
 programs: tools
 	$(CARGO) build --workspace --bins

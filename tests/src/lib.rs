@@ -24,10 +24,12 @@
 //! * [`step_ca`]: a real step-ca on loopback
 //! * [`template`]: site files filled with a lab's addresses
 //! * [`converge`]: the benchmark of a whole sync
+//! * [`deployments`]: the benchmark of stacks beside the docker CLI
 //! * [`harness`]: for tests, the real program on a site of its own
 //! * [`leaks`]: whether a secret stands where it must not
 
 pub mod converge;
+pub mod deployments;
 pub mod engine;
 pub mod error;
 pub mod harness;

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use phoenix_lab::lab::{self, Record};
 use phoenix_lab::place::Places;
 use phoenix_lab::process::{self, Running};
-use phoenix_lab::{EngineRelease, Lab, LabError, LabOptions, Result, converge, site};
+use phoenix_lab::{EngineRelease, Lab, LabError, LabOptions, Result, converge, deployments, site};
 
 /// The demo's site.
 const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo");
@@ -62,6 +62,12 @@ enum Action {
         /// The site
         #[arg(long, default_value = TEMPLATE)]
         template: PathBuf,
+    },
+    /// Measure deployments of ten services beside the docker CLI's on a lab of its own
+    BenchStacks {
+        /// How often each is measured
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
     },
     /// Run the Proxmox API of a lab
     #[command(hide = true)]
@@ -127,6 +133,7 @@ async fn run(action: Action) -> Result<()> {
         Action::Prepare => lab::prepare(&places).await,
         Action::Clean => lab::clean(&places).await,
         Action::Bench { template } => bench(&template).await,
+        Action::BenchStacks { rounds } => bench_stacks(rounds).await,
         Action::Serve { name } => serve(&name).await,
         Action::Reap { name, pid, started } => {
             lab::reap(&places, &name, Running { pid, started }).await
@@ -231,6 +238,24 @@ async fn bench(template: &Path) -> Result<()> {
         for (step, elapsed) in shown.filter(|(_, elapsed)| elapsed.as_millis() > 0) {
             println!("  {step:<28} {:>8.2} s", elapsed.as_secs_f64());
         }
+    }
+    Ok(())
+}
+
+async fn bench_stacks(rounds: usize) -> Result<()> {
+    let measured = deployments::measure(rounds).await?;
+    println!("ten services        phoenix     docker    ratio");
+    for (title, times) in [
+        ("first", &measured.first),
+        ("unchanged", &measured.unchanged),
+        ("changed", &measured.changed),
+    ] {
+        println!(
+            "{title:<16} {:>8.2} s {:>8.2} s {:>7.1}x",
+            deployments::median(&times.phoenix).as_secs_f64(),
+            deployments::median(&times.docker).as_secs_f64(),
+            times.ratio()
+        );
     }
     Ok(())
 }

@@ -1,0 +1,161 @@
+//! The benchmark of deployments: ten services of one stack, unchanged and changed, by `phoenix
+//! stack deploy` and by `docker stack deploy --detach=false`, in turn on the same lab.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::lab::{self, Lab, LabOptions};
+use crate::place::Places;
+use crate::{LabError, Node, Result, packages, process};
+
+/// How many services the stack has.
+const SERVICES: usize = 10;
+
+/// How long both took, in every round.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Times {
+    /// `phoenix stack deploy`.
+    pub phoenix: Vec<Duration>,
+    /// `docker stack deploy --detach=false`.
+    pub docker: Vec<Duration>,
+}
+
+impl Times {
+    /// How many times longer docker takes, by the medians of both.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        median(&self.docker).as_secs_f64() / median(&self.phoenix).as_secs_f64()
+    }
+}
+
+/// The middle one; of an even number the later of the two.
+#[must_use]
+pub fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deployments {
+    /// The first deployment of a stack, of which there is one each.
+    pub first: Times,
+    /// Another one in which nothing is changed.
+    pub unchanged: Times,
+    /// Another one in which a variable of every service is changed.
+    pub changed: Times,
+}
+
+/// A program, and how it is told to deploy `stack.yaml`.
+struct Tool {
+    program: PathBuf,
+    arguments: &'static [&'static str],
+}
+
+impl Tool {
+    /// Deploys the stack of this name, and says how long that took.
+    async fn deploy(&self, folder: &Path, host: &str, stack: &str) -> Result<Duration> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(self.arguments)
+            .arg(stack)
+            .current_dir(folder)
+            .env_clear()
+            .env("DOCKER_HOST", host)
+            .env("HOME", folder)
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        let begun = Instant::now();
+        process::run(command).await?;
+        Ok(begun.elapsed())
+    }
+}
+
+/// The stack's file, whose services have `revision` in their environment.
+fn write(folder: &Path, revision: usize) -> Result<()> {
+    let mut text = String::from("services:\n");
+    for number in 0..SERVICES {
+        text.push_str(&format!(
+            "  s{number}: {{image: \"busybox:1.37\", environment: {{REVISION: \"{revision}\"}}, \
+             stop_grace_period: 1s}}\n"
+        ));
+    }
+    let path = folder.join("stack.yaml");
+    std::fs::write(&path, text).map_err(LabError::io("write", &path))
+}
+
+/// Deploys by both, `rounds` times each, on a lab of its own that is gone afterwards.
+///
+/// # Errors
+/// Where the lab does not come up, or a deployment ends otherwise than with 0.
+pub async fn measure(rounds: usize) -> Result<Deployments> {
+    let lab = Lab::start(LabOptions::test().with_guests([("bench", 1401)])).await?;
+    let node = lab.node("bench")?;
+    let wish = json!({
+        "ListenAddr": "0.0.0.0:2377",
+        "AdvertiseAddr": node.ip().to_string(),
+        "DefaultAddrPool": [lab.network().overlay_pool()],
+        "SubnetSize": 24,
+    });
+    node.docker().post("/swarm/init", wish).await?;
+    let measured = on(node, rounds).await;
+    lab.down().await?;
+    measured
+}
+
+async fn on(node: &Node, rounds: usize) -> Result<Deployments> {
+    let host = format!("unix://{}", node.docker_socket().display());
+    let unpacked = packages::docker_cli(&Places::of_this_user()?).await?;
+    let phoenix = Tool {
+        program: lab::built("phoenix")?,
+        arguments: &["stack", "deploy", "stack.yaml", "--name"],
+    };
+    let docker = Tool {
+        program: PathBuf::from(unpacked.command("docker")?.get_program()),
+        arguments: &["stack", "deploy", "--detach=false", "-c", "stack.yaml"],
+    };
+    let folder = tempfile::tempdir().map_err(LabError::io("create", Path::new("a folder")))?;
+    let folder = folder.path();
+    let mut measured = Deployments::default();
+    // A stack each: what one tool has written is no change to itself.
+    for revision in 0..=rounds {
+        for (name, tool) in [("phoenix", &phoenix), ("docker", &docker)] {
+            write(folder, revision)?;
+            let written = tool.deploy(folder, &host, name).await?;
+            let again = tool.deploy(folder, &host, name).await?;
+            let of = |times: &mut Times, took| match name {
+                "phoenix" => times.phoenix.push(took),
+                _ => times.docker.push(took),
+            };
+            let first = revision == 0;
+            of(
+                if first {
+                    &mut measured.first
+                } else {
+                    &mut measured.changed
+                },
+                written,
+            );
+            of(&mut measured.unchanged, again);
+        }
+    }
+    Ok(measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_is_of_the_medians() {
+        let seconds = |all: &[u64]| all.iter().copied().map(Duration::from_secs).collect();
+        let times = Times {
+            phoenix: seconds(&[9, 1, 2]),
+            docker: seconds(&[20, 10, 90]),
+        };
+        assert!((times.ratio() - 10.0).abs() < f64::EPSILON);
+    }
+}
