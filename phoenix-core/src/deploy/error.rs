@@ -91,6 +91,12 @@ pub enum DeployError {
         #[from]
         source: TasksRemain,
     },
+    /// A removed network is still listed at the deadline: its node has not let go of it.
+    #[error("network {name} is removed, and still there on its node")]
+    Lingers {
+        /// Its name.
+        name: String,
+    },
     /// A service goes on changing while it is to be written.
     #[error("service {name} is being changed by somebody else all the time")]
     Contended {

@@ -4,6 +4,7 @@
 //! address free. Run again it goes on where it was.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -14,6 +15,8 @@ use super::plan::{Change, Verb};
 use crate::docker::{Engine, ObjectKind, SwarmState};
 use crate::ground::{Deadline, causes};
 use crate::stack::STACK_LABEL;
+
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// An engine of a node of the swarm.
 #[derive(Debug, Clone)]
@@ -108,6 +111,7 @@ pub async fn remove(
             teller.changed(removed("network", &network.name));
         }
     }
+    await_networks_gone(engine, &own, deadline).await?;
     for kind in [ObjectKind::Secret, ObjectKind::Config] {
         for object in engine
             .objects(kind, &mine, deadline)
@@ -135,6 +139,31 @@ pub async fn remove(
         changes: teller.changes(),
         unreached,
     })
+}
+
+/// Waits until the engine lists none of these networks any more. The swarm has forgotten them by
+/// then, but a node lists a network until it has let go of it itself, and whoever deploys would take
+/// it for one that is there.
+async fn await_networks_gone(
+    engine: &Engine,
+    own: &(impl Fn(&BTreeMap<String, String>) -> bool + Sync),
+    deadline: Deadline,
+) -> Result<(), DeployError> {
+    loop {
+        let networks = engine
+            .networks(deadline)
+            .await
+            .map_err(asking("the networks cannot be looked at"))?;
+        let mut left = networks
+            .into_iter()
+            .filter(|network| network.scope == "swarm" && own(&network.labels));
+        let Some(network) = left.next() else {
+            return Ok(());
+        };
+        if deadline.pause(PAUSE).await.is_err() {
+            return Err(DeployError::Lingers { name: network.name });
+        }
+    }
 }
 
 /// What became of the volumes of one engine.

@@ -174,3 +174,81 @@ async fn what_the_engine_may_take_back_is_written_down_first() {
     );
     assert!(super::compare::rolled_back(&found, &spec(&old)).is_none());
 }
+
+const WHOLE: &str = "
+services:
+  web: { image: nginx:1, networks: [back], secrets: [key], configs: [app], depends_on: [db] }
+  db: { image: nginx:1 }
+networks: { back: , shared: { external: true } }
+secrets: { key: { file: key.txt } }
+configs: { app: { file: app.conf } }
+";
+
+#[tokio::test]
+async fn a_plan_reads_and_never_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key.txt"), "hunter2").unwrap();
+    std::fs::write(folder.path().join("app.conf"), "a=1").unwrap();
+    let path = folder.path().join("st.yml");
+    let file = ComposeFile::parse(&path, WHOLE, "st", &BTreeMap::new()).unwrap();
+    let (server, client) = Scripted::unix(|seen| match seen.path.as_str() {
+        path if path.starts_with("/distribution/") => refused(500, "no registry"),
+        "/networks" | "/services" | "/secrets" | "/configs" | "/tasks" | "/nodes" => ok(&json!([])),
+        _ => refused(404, "not found"),
+    });
+    let key = FingerprintKey::from_bytes(vec![7; 32]);
+    let options = DeployOptions {
+        key,
+        prune: true,
+        ..DeployOptions::default()
+    };
+    let plan = Deployment::new(&client, &file, options)
+        .plan()
+        .await
+        .unwrap();
+    let changes: Vec<String> = plan.changes().iter().map(Change::to_string).collect();
+    assert_eq!(
+        changes,
+        [
+            "create network st_back",
+            "create network st_default",
+            "create secret st_key",
+            "create config st_app",
+            "create service st_web",
+            "create service st_db",
+        ]
+    );
+    assert!(plan.missing.is_empty());
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+    assert!(plan.warnings[0].contains("no registry told the digest of nginx:1"));
+    for operation in server.operations() {
+        assert!(operation.starts_with("GET "), "{operation}");
+    }
+    let shown = format!("{plan:?} {}", serde_json::to_string(&plan).unwrap());
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
+async fn what_nobody_has_made_is_told_before_anything_is_written() {
+    let text = "
+services: { web: { image: \"nginx@sha256:@\", networks: [shared], secrets: [key], configs: [app] } }
+networks: { shared: { external: true } }
+secrets: { key: { external: true } }
+configs: { app: { external: true, name: settings } }
+"
+    .replace("sha256:@", &format!("sha256:{}", "ab".repeat(32)));
+    let file = ComposeFile::parse(Path::new("/x/st.yml"), &text, "st", &BTreeMap::new()).unwrap();
+    let (server, client) = Scripted::unix(|_| ok(&json!([])));
+    let deployment = Deployment::new(&client, &file, DeployOptions::default());
+    let error = deployment
+        .apply(Deadline::after(Duration::from_secs(20)), &mut |_| ())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no secret key; there is no config settings; there is no swarm-scoped network shared"
+    );
+    for operation in server.operations() {
+        assert!(operation.starts_with("GET "), "{operation}");
+    }
+}

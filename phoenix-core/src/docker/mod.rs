@@ -1,7 +1,8 @@
 //! Docker engines and the swarm they form: connecting, observing, changing, waiting.
 //!
-//! An [`Engine`] is one daemon, reached over a unix socket or over TCP with mutual TLS. Its
-//! methods are the room: swarm, nodes, networks, volumes, secrets and configs, services, tasks.
+//! An [`Engine`] is one daemon, reached over a unix socket or over TCP with mutual TLS, or a swarm
+//! behind [any of several](Engine::any_of). Its methods are the room: swarm, nodes, networks,
+//! volumes, secrets and configs, services, tasks.
 //!
 //! What holds throughout:
 //!

@@ -47,7 +47,10 @@ fn failed(error: &DeployError) -> CommandError {
         }
         source = cause.source();
     }
-    if matches!(error, DeployError::Tasks { .. }) {
+    if matches!(
+        error,
+        DeployError::Tasks { .. } | DeployError::Lingers { .. }
+    ) {
         exit = Exit::Unreachable;
     }
     let told = CommandError::from_error(exit, error);

@@ -105,33 +105,29 @@ impl Swarm {
         Ok(options)
     }
 
-    /// The key of the fingerprints: the site's, or this user's.
+    /// The key of the fingerprints: the site's once it has one, else this user's.
     fn key(&self, write: bool) -> Result<Option<FingerprintKey>> {
-        let (path, found) = match &self.site {
-            Some(session) => (None, session.fingerprint_key()),
-            None => {
-                let Some(path) = key_path() else {
-                    return Ok(None);
-                };
-                let found = FingerprintKey::read(&path);
-                (Some(path), found)
-            }
-        };
         let cannot = |error: io::Error| {
             CommandError::new(
                 Exit::Failed,
                 format!("the key of the fingerprints cannot be used: {error}"),
             )
         };
-        match (found.map_err(cannot)?, path) {
-            (None, Some(path)) if write => {
-                if let Some(directory) = path.parent() {
-                    create_private_directory(directory).map_err(cannot)?;
-                }
-                FingerprintKey::ensure(&path).map(Some).map_err(cannot)
-            }
-            (found, _) => Ok(found),
+        if let Some(session) = &self.site
+            && let Some(key) = session.fingerprint_key().map_err(cannot)?
+        {
+            return Ok(Some(key));
         }
+        let Some(path) = key_path() else {
+            return Ok(None);
+        };
+        if !write {
+            return FingerprintKey::read(&path).map_err(cannot);
+        }
+        if let Some(directory) = path.parent() {
+            create_private_directory(directory).map_err(cannot)?;
+        }
+        FingerprintKey::ensure(&path).map(Some).map_err(cannot)
     }
 }
 

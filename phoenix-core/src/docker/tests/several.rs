@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::testing::{Reply, Scripted, ok, refused, soon};
+use super::super::testing::{Authority, Reply, Scripted, ok, refused, soon};
 use super::super::*;
 
 const NO_LEADER: &str = "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online.";
@@ -58,4 +58,23 @@ async fn what_all_of_them_refuse_is_refused() {
     let error = any.nodes(soon()).await.expect_err("refused");
     assert_eq!(error.refusal(), Some(Refusal::Other));
     assert_eq!(first.operations().len() + second.operations().len(), 1);
+}
+
+#[tokio::test]
+async fn one_that_lets_connect_and_says_nothing_is_not_waited_for() {
+    // The kernel takes the connection; nobody ever answers the TLS handshake.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("port");
+    let port = silent.local_addr().expect("address").port();
+    let authority = Authority::new();
+    let identity = authority.identity(&authority.client());
+    let silent_engine = Engine::tcp_tls("127.0.0.1", port, &identity).expect("identity");
+    let (server, engine) = Scripted::unix(|_| ok(&json!({"ID": "s1"})));
+    let any = Engine::any_of([silent_engine, engine]).expect("engines");
+    // A write, too: it was not sent.
+    let written = any.create_service(&spec(), None, soon()).await;
+    assert_eq!(written.expect("written").id, "s1");
+    assert_eq!(server.operations(), ["POST /services/create"]);
+    drop(silent);
 }
