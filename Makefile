@@ -3,6 +3,8 @@ CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 LAB := $(BIN)/phoenix-lab
 PHOENIX := $(BIN)/phoenix --config lab/phoenix.yaml
+ENGINES ?= bookworm sid bookworm,trixie,sid sid,bookworm
+SITES := lab_itself converge failures interrupted certificates
 FUZZ_SECONDS ?= 60
 # `address` finds misuse of memory in C as well, and is many times slower.
 FUZZ_SANITIZER ?= none
@@ -10,7 +12,8 @@ FUZZ_TARGETS := $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 # The fuzzer's instrumentation is behind flags that a stable compiler hides.
 FUZZ := RUSTC_BOOTSTRAP=1 $(CARGO) fuzz
 
-.PHONY: help demo lab lab-down test check fuzz bench bench-converge bench-stacks tools fuzz-tools programs
+.PHONY: help demo lab lab-down test test-engines check fuzz bench bench-converge bench-stacks tools \
+	fuzz-tools programs
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -38,6 +41,15 @@ test: programs ## Check format and lints, run all tests, on labs of their own
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(LAB) prepare
 	$(CARGO) test --workspace --no-fail-fast; status=$$?; $(LAB) down --orphans && exit $$status
+
+# Each node of a mixed lab has an engine of its own, in the order of the nodes.
+test-engines: programs ## Run the tests of whole sites on other Docker engines too
+	$(LAB) prepare
+	@status=0; for engines in $(ENGINES); do \
+		echo "engines: $$engines"; \
+		PHOENIX_LAB_ENGINES=$$engines $(CARGO) test --workspace --no-fail-fast \
+			$(addprefix --test ,$(SITES)) || status=1; \
+	done; $(LAB) down --orphans && exit $$status
 
 check: tools ## Check format, lints and documentation, without running anything
 	$(CARGO) fmt --all --check

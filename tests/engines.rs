@@ -144,11 +144,6 @@ impl Site {
             }
             let said = node.docker().get("/version").await.expect("a version");
             let version = said["Version"].as_str().expect("text").to_owned();
-            println!(
-                "{}: Docker {version}, API {}",
-                node.name(),
-                said["ApiVersion"]
-            );
             let major: u32 = version
                 .split('.')
                 .next()

@@ -7,6 +7,7 @@
 //! is gone.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -487,8 +488,8 @@ impl Roots {
     async fn ensure(places: &Places, guests: &[Guest]) -> Result<Self> {
         let mut of_nodes = BTreeMap::new();
         for guest in guests {
-            if !of_nodes.contains_key(&guest.engine) {
-                of_nodes.insert(guest.engine, root::ensure(places, guest.engine).await?);
+            if let Entry::Vacant(place) = of_nodes.entry(guest.engine) {
+                place.insert(root::ensure(places, guest.engine).await?);
             }
         }
         Ok(Self {
