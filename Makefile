@@ -66,7 +66,7 @@ fuzz: fuzz-tools ## Feed every parser with made-up input for FUZZ_SECONDS (60) e
 			-artifact_prefix=cases/$$target/ || status=1; \
 	done; exit $$status
 
-bench: tools ## Measure certificates, site files and plans
+bench: tools ## Measure certificates, site files, plans and large stacks
 	$(CARGO) bench -p phoenix-benches
 
 bench-converge: programs ## Measure a first and a second sync of the demo site on a lab
