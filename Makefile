@@ -4,7 +4,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 LAB := $(BIN)/phoenix-lab
 PHOENIX := $(BIN)/phoenix --config lab/phoenix.yaml
 ENGINES ?= bookworm sid bookworm,trixie,sid sid,bookworm
-SITES := lab_itself converge failures interrupted certificates
+SITES := lab_itself converge failures interrupted certificates stack
 FUZZ_SECONDS ?= 60
 # `address` finds misuse of memory in C as well, and is many times slower.
 FUZZ_SANITIZER ?= none
@@ -43,7 +43,7 @@ test: programs ## Check format and lints, run all tests, on labs of their own
 	$(CARGO) test --workspace --no-fail-fast; status=$$?; $(LAB) down --orphans && exit $$status
 
 # Each node of a mixed lab has an engine of its own, in the order of the nodes.
-test-engines: programs ## Run the tests of whole sites on other Docker engines too
+test-engines: programs ## Run the tests of whole sites and of stacks on other Docker engines too
 	$(LAB) prepare
 	@status=0; for engines in $(ENGINES); do \
 		echo "engines: $$engines"; \
