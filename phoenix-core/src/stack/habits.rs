@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::ground::document::{Map, Node, Position, Value, child_path};
 
-use super::findings::{Findings, children, entry, items, map, map_mut, text_node};
+use super::findings::{Findings, children, entry, items, map_mut, text_node};
 use super::interpolate::Variables;
 use super::options::LoadOptions;
 
@@ -123,17 +123,6 @@ impl Habits<'_> {
                 "`docker stack deploy` starts all services at once: the order is lost",
             );
         }
-        if let Some(Value::Map(deploy)) = service.get_mut("deploy").map(|node| &mut node.value)
-            && deploy.get("mode").and_then(Node::text) == Some("")
-        {
-            self.drop(
-                deploy,
-                ".deploy",
-                "mode",
-                "docker takes the mode `replicated` for an empty one",
-            );
-        }
-        self.restart(service);
         self.networks(service);
         for (index, port) in items(service, "ports") {
             self.port(index, port);
@@ -220,55 +209,6 @@ impl Habits<'_> {
                 self.warn(position, &format!(".{key}"), Some(&text), message);
             }
             _ => {}
-        }
-    }
-
-    fn restart(&mut self, service: &mut Map) {
-        let policy = service
-            .get("deploy")
-            .and_then(map)
-            .is_some_and(|deploy| deploy.get("restart_policy").is_some());
-        let Some(node) = service.get_mut("restart") else {
-            return;
-        };
-        let position = node.position;
-        let Value::String(text) = &mut node.value else {
-            return;
-        };
-        if let Some((word, count)) = text.split_once(':')
-            && matches!(word, "no" | "always" | "unless-stopped")
-            && count.parse::<i32>().is_ok()
-        {
-            let (word, whole) = (word.to_owned(), text.clone());
-            *text = word;
-            self.warn(
-                position,
-                ".restart",
-                Some(&whole),
-                "docker drops the count of a policy other than `on-failure`",
-            );
-        }
-        let text = match service.get("restart").map(|node| &node.value) {
-            Some(Value::String(text)) => text,
-            _ => return,
-        };
-        if policy {
-            self.drop(
-                service,
-                "",
-                "restart",
-                "docker takes `deploy.restart_policy` and ignores this key",
-            );
-        } else if text == "no" {
-            self.drop(
-                service,
-                "",
-                "restart",
-                "docker drops this, and the engine restarts what ends; \
-                 `deploy: {restart_policy: {condition: none}}` would not",
-            );
-        } else if text.is_empty() {
-            service.remove("restart");
         }
     }
 

@@ -250,12 +250,22 @@ fn credential_spec(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Option<Cr
 
 fn service_deploy(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Deploy> {
     let mut read = optional(map, "deploy", |at| deploy(at, declared.as_docker()))?;
-    if let Some(at) = map.get("restart") {
+    // An empty text is as good as none.
+    if let Some(at) = map.get("restart").filter(|at| at.node().text() != Some("")) {
         let policy = restart(&at)?;
-        if read.restart_policy.is_some() {
-            at.refuse("`deploy.restart_policy` says the same; remove one of the two");
+        match (declared.as_docker(), &read.restart_policy) {
+            (true, Some(_)) => {
+                at.warn("docker takes `deploy.restart_policy` and ignores this key");
+            }
+            (true, None) if policy.condition == Some("none") => at.warn(
+                "docker drops this, and the engine restarts what ends; \
+                 `deploy: {restart_policy: {condition: none}}` would not",
+            ),
+            (false, Some(_)) => {
+                at.refuse("`deploy.restart_policy` says the same; remove one of the two");
+            }
+            _ => read.restart_policy = Some(policy),
         }
-        read.restart_policy = Some(policy);
     }
     Some(read)
 }
