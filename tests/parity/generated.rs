@@ -302,10 +302,7 @@ fn update() -> Made {
             ("delay", duration()),
             (
                 "failure_action",
-                mostly(
-                    plains(&["pause", "continue", "rollback"]),
-                    plains(&["x", "\"\""]),
-                ),
+                mostly(plains(&["pause", "continue", "rollback"]), plains(&["x"])),
             ),
             ("monitor", duration()),
             ("max_failure_ratio", ratio()),
@@ -555,7 +552,7 @@ fn service(image: Made, probability: f64) -> Made {
                         "unless-stopped",
                         "no",
                     ]),
-                    plains(&["x", "\"\"", "always:3"]),
+                    plains(&["x", "\"\""]),
                 ),
             ),
             ("depends_on", set(plains(&["web", "db"]), 2)),

@@ -190,7 +190,7 @@ async fn a_plan_reads_and_never_writes() {
     std::fs::write(folder.path().join("key.txt"), "hunter2").unwrap();
     std::fs::write(folder.path().join("app.conf"), "a=1").unwrap();
     let path = folder.path().join("st.yml");
-    let file = ComposeFile::parse(&path, WHOLE, "st", &BTreeMap::new()).unwrap();
+    let file = ComposeFile::parse(&path, WHOLE, "st", &LoadOptions::default()).unwrap();
     let (server, client) = Scripted::unix(|seen| match seen.path.as_str() {
         path if path.starts_with("/distribution/") => refused(500, "no registry"),
         "/networks" | "/services" | "/secrets" | "/configs" | "/tasks" | "/nodes" => ok(&json!([])),
@@ -237,7 +237,7 @@ secrets: { key: { external: true } }
 configs: { app: { external: true, name: settings } }
 "
     .replace("sha256:@", &format!("sha256:{}", "ab".repeat(32)));
-    let file = ComposeFile::parse(Path::new("/x/st.yml"), &text, "st", &BTreeMap::new()).unwrap();
+    let file = ComposeFile::parse(Path::new("/x/st.yml"), &text, "st", &LoadOptions::default()).unwrap();
     let (server, client) = Scripted::unix(|_| ok(&json!([])));
     let deployment = Deployment::new(&client, &file, DeployOptions::default());
     let error = deployment

@@ -423,6 +423,9 @@ impl Watch {
             Verdict::Crashing { restarting, .. } | Verdict::ImageMissing { restarting, .. } => {
                 if *restarting {
                     Duration::ZERO
+                } else if self.target.min_version.is_none() {
+                    // A manager that has only just come back takes its time to replace a task.
+                    options.abandoned.max(options.stable_after_failure)
                 } else {
                     options.abandoned
                 }

@@ -330,9 +330,14 @@ fn failures_from_before_the_wait_do_not_count_against_a_new_try() {
     assert_eq!(bench.at(60, Value::Null, &tasks), None);
     // A replica that nothing follows is a crash all the same, once that is sure.
     let mut bench = Bench::new(ServiceTarget::in_place("s"));
+    let past_ones = [past("a"), past("b"), past("c")];
+    assert_eq!(bench.at(0, Value::Null, &past_ones), None);
+    assert_eq!(bench.at(9, Value::Null, &past_ones), None);
+    assert_eq!(bench.at(9, Value::Null, &tasks), None);
+    let mut bench = Bench::new(ServiceTarget::in_place("s"));
     assert_eq!(bench.at(0, Value::Null, &[past("a")]), None);
     assert!(matches!(
-        bench.at(3, Value::Null, &[past("a")]),
+        bench.at(10, Value::Null, &[past("a")]),
         Some(Outcome::Crashing { failures: 1, .. })
     ));
 }

@@ -123,16 +123,6 @@ impl Habits<'_> {
                 "`docker stack deploy` starts all services at once: the order is lost",
             );
         }
-        if let Some(Value::Map(deploy)) = service.get_mut("deploy").map(|node| &mut node.value)
-            && deploy.get("mode").and_then(Node::text) == Some("")
-        {
-            self.drop(
-                deploy,
-                ".deploy",
-                "mode",
-                "docker takes the mode `replicated` for an empty one",
-            );
-        }
         self.networks(service);
         for (index, port) in items(service, "ports") {
             self.port(index, port);

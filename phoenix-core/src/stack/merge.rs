@@ -212,10 +212,6 @@ impl Merge<'_> {
                     self.value(value, entry, how, &path);
                 }
                 // To docker this is nothing that could be taken.
-                _ if self.docker()
-                    && matches!(how, How::Replace)
-                    && entry.key != "init"
-                    && is_zero(&entry.key, &entry.value) => {}
                 _ if self.docker() && matches!(how, How::Append) && is_empty_list(&entry.value) => {
                 }
                 _ => own.put(entry),

@@ -56,6 +56,8 @@ pub(super) fn volumes(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Vec<Mo
     at.each(|item| match item.node().text() {
         Some(text) => match short(text, declared.directory) {
             Ok(mount) => Some(placed(mount, &item)),
+            // Docker looks at this when files are merged, and another may stand there then.
+            Err(MountError::Misplaced(_)) if passes(declared) => None,
             Err(error) => {
                 item.refuse(error.to_string());
                 None
@@ -63,6 +65,11 @@ pub(super) fn volumes(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Vec<Mo
         },
         None => long(&item, declared),
     })
+}
+
+/// Whether this is one of several files, of which docker looks at some things only together.
+fn passes(declared: &Declared<'_>) -> bool {
+    declared.as_docker() && !declared.whole
 }
 
 /// Reads what is under `tmpfs`: one text or a list of them.
@@ -258,6 +265,7 @@ fn long(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Mount> {
     let own = if kind == "npipe" { "bind" } else { kind };
     for other in WITH_OPTIONS {
         if *other != own
+            && !passes(declared)
             && let Some(misplaced) = map.get(other)
         {
             misplaced.refuse(format!(
