@@ -1,6 +1,6 @@
 //! What differs brought about: objects first, then the services in waves, then what is left over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,6 +18,7 @@ use crate::docker::{
 };
 use crate::ground::Deadline;
 use crate::stack::Unresolved;
+use crate::stack::model::Condition;
 
 /// So often an object may change while it is labelled.
 const TRIES: u32 = 3;
@@ -286,7 +287,7 @@ impl Deployment<'_> {
     }
 
     /// Writes the services and waits for them, in waves: a service comes after those it depends on
-    /// are as declared.
+    /// are as its conditions ask.
     async fn roll_out(
         &self,
         compared: &Compared,
@@ -294,28 +295,29 @@ impl Deployment<'_> {
         teller: &mut Teller<'_>,
     ) -> Result<Vec<ServiceOutcome>, DeployError> {
         let mut open: Vec<&ComparedService> = compared.services.iter().collect();
-        let mut settled: BTreeSet<&str> = BTreeSet::new();
         let mut outcomes: BTreeMap<&str, ServiceOutcome> = BTreeMap::new();
-        while !open.is_empty() {
-            let (wave, later): (Vec<_>, Vec<_>) = open.into_iter().partition(|service| {
-                let mut needs = service.body.depends_on.iter();
-                needs.all(|key| settled.contains(key.as_str()))
+        let lacks = |outcomes: &BTreeMap<&str, ServiceOutcome>, service: &ComparedService| {
+            let mut needs = service.body.depends_on.iter();
+            let unmet = needs.find(|need| {
+                let outcome = outcomes.get(need.service.as_str());
+                !outcome.is_some_and(|outcome| meets(outcome.kind, need.condition))
             });
+            unmet.map(|need| need.service.clone())
+        };
+        while !open.is_empty() {
+            let (wave, later): (Vec<_>, Vec<_>) = open
+                .into_iter()
+                .partition(|service| lacks(&outcomes, service).is_none());
             open = later;
             if wave.is_empty() {
                 break;
             }
             for (service, outcome) in self.wave(&wave, deadline, teller).await? {
-                if outcome.kind.is_success() {
-                    settled.insert(&service.body.key);
-                }
                 outcomes.insert(&service.body.key, outcome);
             }
         }
         for service in open {
-            let mut needs = service.body.depends_on.iter();
-            let lost = needs.find(|key| !settled.contains(key.as_str()));
-            let lost = lost.map_or("", String::as_str);
+            let lost = lacks(&outcomes, service).unwrap_or_default();
             let text = format!("was not written: it depends on {lost}");
             let outcome = ServiceOutcome::new(&service.body.name, OutcomeKind::Blocked, text);
             teller.tell(DeployEvent::Ended(outcome.clone()));
@@ -513,4 +515,44 @@ pub(super) fn patient() -> WaitOptions {
 enum Brought {
     Target(ServiceTarget),
     Ended(Box<ServiceOutcome>),
+}
+
+/// Whether a service that ended so is what another one that depends on it waits for.
+fn meets(kind: OutcomeKind, condition: Condition) -> bool {
+    match condition {
+        // Whatever became of its tasks since.
+        Condition::Started => !matches!(kind, OutcomeKind::Refused | OutcomeKind::Blocked),
+        Condition::Completed => kind == OutcomeKind::Completed,
+        Condition::Healthy => kind.is_success(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_met_by_what_it_asks_for() {
+        use OutcomeKind::{
+            Blocked, Completed, Converged, CrashLoop, Refused, RolledBack, TimedOut,
+        };
+        let met = |condition| {
+            let kinds = [
+                Converged, Completed, RolledBack, CrashLoop, TimedOut, Refused, Blocked,
+            ];
+            kinds.map(|kind| meets(kind, condition))
+        };
+        assert_eq!(
+            met(Condition::Started),
+            [true, true, true, true, true, false, false]
+        );
+        assert_eq!(
+            met(Condition::Healthy),
+            [true, true, false, false, false, false, false]
+        );
+        assert_eq!(
+            met(Condition::Completed),
+            [false, true, false, false, false, false, false]
+        );
+    }
 }

@@ -237,7 +237,8 @@ secrets: { key: { external: true } }
 configs: { app: { external: true, name: settings } }
 "
     .replace("sha256:@", &format!("sha256:{}", "ab".repeat(32)));
-    let file = ComposeFile::parse(Path::new("/x/st.yml"), &text, "st", &LoadOptions::default()).unwrap();
+    let file =
+        ComposeFile::parse(Path::new("/x/st.yml"), &text, "st", &LoadOptions::default()).unwrap();
     let (server, client) = Scripted::unix(|_| ok(&json!([])));
     let deployment = Deployment::new(&client, &file, DeployOptions::default());
     let error = deployment

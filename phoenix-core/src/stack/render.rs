@@ -101,10 +101,8 @@ pub struct ServiceBody {
     pub image: Image,
     /// How many tasks it has.
     pub mode: Mode,
-    /// Keys of the services that must have converged first.
-    pub depends_on: Vec<String>,
-    /// The same services, and what must be true of each.
-    pub dependencies: Vec<Dependency>,
+    /// The services that come first, and what must be true of each.
+    pub depends_on: Vec<Dependency>,
     /// What has no id yet. The engine refuses the body until this is empty.
     pub unresolved: Vec<Unresolved>,
 }
@@ -275,12 +273,7 @@ impl ComposeFile {
             json: Value::Object(spec),
             image: service.image.clone(),
             mode: service.deploy.mode,
-            depends_on: service
-                .depends_on
-                .iter()
-                .map(|dependency| dependency.service.clone())
-                .collect(),
-            dependencies: service.depends_on.clone(),
+            depends_on: service.depends_on.clone(),
             unresolved,
         }
     }
