@@ -201,7 +201,12 @@ fn resources(resources: &Resources) -> Object {
     let generic: Vec<Value> = resources
         .generic
         .iter()
-        .map(|(kind, value)| json!({"DiscreteResourceSpec": {"Kind": kind, "Value": value}}))
+        .map(|(kind, value)| {
+            let mut spec = Object::new();
+            put_text(&mut spec, "Kind", Some(kind));
+            put_number(&mut spec, "Value", *value);
+            json!({"DiscreteResourceSpec": spec})
+        })
         .collect();
     put_list(&mut body, "GenericResources", generic);
     body
