@@ -164,7 +164,11 @@ pub(super) fn ulimits(at: &Cursor<'_>) -> Option<BTreeMap<String, Ulimit>> {
             }
             Ulimit { soft, hard }
         } else {
-            let both = integer(&value, -1..=i64::MAX)?;
+            // Here docker takes no `3.0`.
+            let both = match value.node().value {
+                Value::Float(_) => value.integer(-1..=i64::MAX)?,
+                _ => integer(&value, -1..=i64::MAX)?,
+            };
             Ulimit {
                 soft: both,
                 hard: both,
