@@ -252,7 +252,7 @@ impl Habits<'_> {
                 return;
             }
         }
-        let zero = !published.is_empty() && published.bytes().all(|byte| byte == b'0');
+        let zero = published.bytes().all(|byte| byte == b'0');
         let message = match (address, zero) {
             (Some(_), _) => {
                 "docker drops the address: the port is open at every address of every node"
