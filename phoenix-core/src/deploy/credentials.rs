@@ -57,6 +57,12 @@ pub enum CredentialsError {
         /// The registry.
         registry: String,
     },
+    /// A password is not text.
+    #[error("the password for {registry} is not UTF-8")]
+    Password {
+        /// The registry.
+        registry: String,
+    },
     /// A program keeps them.
     #[error(
         "the credentials of {registry} are kept by the program docker-credential-{helper}, and Phoenix starts none"
@@ -143,6 +149,39 @@ impl Credentials {
             }
         }
         Ok(credentials)
+    }
+
+    /// Adds those of `username` at `registry`: a host, with its port where it has one.
+    ///
+    /// # Errors
+    /// [`CredentialsError::Password`] when the password is not text.
+    pub fn add(
+        &mut self,
+        registry: &str,
+        username: &str,
+        password: &SecretBytes,
+    ) -> Result<(), CredentialsError> {
+        let name = host(registry).to_owned();
+        // The docker CLI's address of Docker Hub is the one that its registry knows.
+        let server = if name == HUB {
+            "https://index.docker.io/v1/"
+        } else {
+            registry
+        };
+        let auth = RegistryAuth::new(server, username, password).ok_or_else(|| {
+            CredentialsError::Password {
+                registry: registry.to_owned(),
+            }
+        })?;
+        self.known.insert(name, auth);
+        Ok(())
+    }
+
+    /// All of these, and those of `other` where both know a registry.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        self.known.extend(other.known.clone());
+        self
     }
 
     /// The credentials for the registry of `image`; `None` where there are none.
@@ -248,6 +287,26 @@ mod tests {
         for secret in ["s3cr3t", "t0ken", encoded.as_str()] {
             assert!(!shown.contains(secret), "{shown}");
         }
+    }
+
+    #[test]
+    fn credentials_can_be_added_and_win_over_others() {
+        let password = |text: &str| SecretBytes::from(text.to_owned());
+        let mut own = Credentials::default();
+        own.add("docker.io", "me", &password("s3cr3t")).unwrap();
+        own.add("r.example:5000", "me", &password("0wn")).unwrap();
+        for known in ["nginx", "docker.io/me/app", "r.example:5000/a/b"] {
+            assert!(own.of(&image(known)).unwrap().is_some(), "{known}");
+        }
+        assert!(own.of(&image("r.example/a")).unwrap().is_none());
+        let bytes = SecretBytes::new(vec![0xff]);
+        assert!(own.add("r.example", "me", &bytes).is_err());
+
+        let stored = read(r#"{"auths": {"r.example:5000": {}}, "credsStore": "desktop"}"#).unwrap();
+        assert!(stored.of(&image("r.example:5000/a")).is_err());
+        let both = stored.with(&own);
+        assert!(both.of(&image("r.example:5000/a")).unwrap().is_some());
+        assert!(!format!("{both:?}").contains("s3cr3t"));
     }
 
     #[test]

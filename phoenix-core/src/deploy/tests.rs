@@ -11,6 +11,7 @@ use super::write::Written;
 use super::*;
 use crate::docker::testing::{Reply, Scripted, Seen, ok, refused};
 use crate::docker::{ApiVersion, ServiceObserved};
+use crate::ground::SecretBytes;
 use crate::stack::{LoadOptions, RenderContext, spec_digest};
 
 fn file(image: &str, action: &str) -> ComposeFile {
@@ -226,6 +227,54 @@ async fn a_plan_reads_and_never_writes() {
     }
     let shown = format!("{plan:?} {}", serde_json::to_string(&plan).unwrap());
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
+async fn credentials_go_with_the_question_and_with_the_service() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let (server, client) = Scripted::unix(move |seen| match seen.operation().as_str() {
+        path if path.starts_with("GET /distribution/") => {
+            ok(&json!({"Descriptor": {"digest": digest}, "Platforms": []}))
+        }
+        "GET /networks" => ok(&json!([{
+            "Name": "st_default", "Id": "n1", "Scope": "swarm", "Driver": "overlay",
+            "Labels": {"com.docker.stack.namespace": "st"},
+        }])),
+        "POST /services/create" => refused(400, "enough has been seen"),
+        path if path.starts_with("GET /") => ok(&json!([])),
+        _ => refused(404, "not found"),
+    });
+    let text =
+        "services: {web: {image: \"r.example:5000/web:1\"}, other: {image: \"quay.io/x/y:1\"}}";
+    let file =
+        ComposeFile::parse(Path::new("/x/st.yml"), text, "st", &LoadOptions::default()).unwrap();
+    let mut credentials = Credentials::default();
+    let password = SecretBytes::from("hunter2".to_owned());
+    credentials.add("r.example:5000", "me", &password).unwrap();
+    let options = DeployOptions {
+        credentials: Some(credentials),
+        ..DeployOptions::default()
+    };
+    let deadline = Deadline::after(Duration::from_secs(5));
+    let done = Deployment::new(&client, &file, options)
+        .apply(deadline, &mut |_| ())
+        .await;
+    assert!(!done.is_ok_and(|done| done.is_success()));
+    let with_auth = |operation: &str, about: &str| -> Vec<bool> {
+        let seen = server.seen();
+        let about = seen.iter().filter(|seen| {
+            let body = String::from_utf8_lossy(&seen.body).into_owned();
+            seen.operation().starts_with(operation)
+                && (seen.path.contains(about) || body.contains(about))
+        });
+        about
+            .map(|seen| seen.headers.contains_key("X-Registry-Auth"))
+            .collect()
+    };
+    assert_eq!(with_auth("GET /distribution/", "r.example"), [true]);
+    assert_eq!(with_auth("GET /distribution/", "quay.io"), [false]);
+    assert_eq!(with_auth("POST /services/create", "r.example"), [true]);
+    assert_eq!(with_auth("POST /services/create", "quay.io"), [false]);
 }
 
 #[tokio::test]

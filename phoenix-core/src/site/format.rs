@@ -2,7 +2,8 @@
 
 use super::model::{CertificatePart, EnvironmentKind, Reach, SwarmRole, Viewpoint};
 use super::names::{
-    ACCOUNT_NAME, HOST_NAME, PLAIN_NAME, SECRET_NAME, SITE_NAME, STACK_NAME, VARIABLE_NAME,
+    ACCOUNT_NAME, HOST_NAME, PLAIN_NAME, REGISTRY_NAME, SECRET_NAME, SITE_NAME, STACK_NAME,
+    VARIABLE_NAME,
 };
 use super::shape::{Key, Names, Object, Shape, key, needed};
 use crate::pki::{KeyType, Profile};
@@ -130,6 +131,11 @@ pub(super) static SITE: Object = object(
             "secrets",
             Shape::Map(Names::Rule(&SECRET_NAME), &Shape::Object(&SECRET)),
             "Docker secrets by logical name.",
+        ),
+        key(
+            "registries",
+            Shape::Map(Names::Rule(&REGISTRY_NAME), &Shape::Object(&REGISTRY)),
+            "Image registries that ask for credentials, by host (`docker.io` for Docker Hub). They are used to ask for digests, and given to the nodes that pull.",
         ),
         key(
             "certificates",
@@ -781,6 +787,23 @@ pub(super) static COMMAND_OBJECT: Object = object(
             "timeout",
             Shape::Duration,
             "How long it may run. Default `60s`.",
+        ),
+    ],
+);
+
+pub(super) static REGISTRY: Object = object(
+    "registry",
+    "The credentials for an image registry.",
+    &[
+        needed(
+            "username",
+            Shape::Text,
+            "The user, or what the registry wants for one beside a token.",
+        ),
+        needed(
+            "password",
+            Shape::Object(&SOURCE),
+            "Where the password or access token comes from.",
         ),
     ],
 );

@@ -27,8 +27,8 @@ pub use model::{
     AcmeAuthority, AcmeChallenge, CertificateAuthority, CertificateDeclaration, CertificatePart,
     Command, ComposeSource, DaemonSettings, DeliveredFile, Delivery, DockerAddress, DockerEndpoint,
     DockerTls, EmbeddedAuthority, EnvironmentKind, EnvironmentTls, ExternalAccount, Guest, Network,
-    Portainer, PortainerEnvironment, ProxmoxEndpoint, Reach, SecretDeclaration, SecretSource,
-    ServedCheck, ServerTrust, Site, Stack, StepCaAuthority, SwarmRole, SwarmSettings, Timeouts,
-    ValueSource, Viewpoint,
+    Portainer, PortainerEnvironment, ProxmoxEndpoint, Reach, RegistryLogin, SecretDeclaration,
+    SecretSource, ServedCheck, ServerTrust, Site, Stack, StepCaAuthority, SwarmRole, SwarmSettings,
+    Timeouts, ValueSource, Viewpoint,
 };
 pub use schema::schema;

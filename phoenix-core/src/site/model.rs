@@ -39,12 +39,24 @@ pub struct Site {
     pub secrets: IndexMap<String, SecretDeclaration>,
     /// Certificates by name.
     pub certificates: IndexMap<String, CertificateDeclaration>,
+    /// Credentials for image registries, by their hosts.
+    pub registries: IndexMap<String, RegistryLogin>,
     /// Stacks by name, the one of Portainer among them.
     pub stacks: IndexMap<String, Stack>,
     /// Portainer, when declared.
     pub portainer: Option<Portainer>,
     /// How long things may take.
     pub timeouts: Timeouts,
+}
+
+/// The credentials for an image registry.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RegistryLogin {
+    /// The user.
+    pub username: String,
+    /// Where the password or access token comes from.
+    pub password: ValueSource,
 }
 
 /// How to reach the Proxmox API.

@@ -92,6 +92,16 @@ pub(super) static STACK_NAME: NameRule = NameRule {
     upper: true,
     digit_first: true,
 };
+pub(super) static REGISTRY_NAME: NameRule = NameRule {
+    words: "a registry's host, with its port where it has one",
+    pattern: "^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$",
+    longest: 255,
+    inside: "-.:",
+    first: "",
+    last: "",
+    upper: true,
+    digit_first: true,
+};
 pub(super) static VARIABLE_NAME: NameRule = NameRule {
     words: "letters, digits and `_`, not beginning with a digit",
     pattern: "^[A-Za-z_][A-Za-z0-9_]*$",

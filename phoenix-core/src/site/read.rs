@@ -9,8 +9,8 @@ use indexmap::IndexMap;
 
 use super::files::{Holds, LocalFiles};
 use super::model::{
-    CertificatePart, Network, ProxmoxEndpoint, Reach, SecretDeclaration, SecretSource, ServerTrust,
-    Site, SwarmSettings, Timeouts, ValueSource,
+    CertificatePart, Network, ProxmoxEndpoint, Reach, RegistryLogin, SecretDeclaration,
+    SecretSource, ServerTrust, Site, SwarmSettings, Timeouts, ValueSource,
 };
 use super::names::NameRule;
 use super::{authorities, certificates, format, guests, names, stacks, values};
@@ -180,6 +180,7 @@ pub(super) fn site(root: &Cursor<'_>, directory: &Path, look: bool) -> Option<Si
     let (certificates, delivered) = certificates::read(&fields, &context, &guests, &authorities);
     authorities.check_guests(&guests);
     let secrets = secrets(&fields, &context, delivered);
+    let registries = registries(&fields, &context);
     let environment = stacks::environment(&fields);
     let stacks = stacks::read(&fields, &context, timeouts.map(|t| t.converge));
     let portainer = maybe(&fields, "portainer", |section| {
@@ -222,6 +223,7 @@ pub(super) fn site(root: &Cursor<'_>, directory: &Path, look: bool) -> Option<Si
             .map(|(name, secret)| Some((name.to_owned(), secret.declaration?)))
             .collect::<Option<_>>()?,
         certificates,
+        registries,
         stacks,
         portainer: portainer?,
         timeouts: timeouts?,
@@ -256,6 +258,25 @@ fn proxmox<'d>(section: &Cursor<'d>, context: &Context<'d>) -> Option<ProxmoxEnd
         token: token?,
         trust: trust?,
     })
+}
+
+/// The registries whose credentials are right.
+fn registries<'d>(root: &Fields<'d>, context: &Context<'d>) -> IndexMap<String, RegistryLogin> {
+    let mut registries = IndexMap::new();
+    for (name, _, at) in section(root, "registries", &names::REGISTRY_NAME) {
+        let Some(fields) = format::REGISTRY.open(&at) else {
+            continue;
+        };
+        let username = fields.get("username").and_then(|at| at.nonempty());
+        let password = fields
+            .get("password")
+            .and_then(|at| source(&at, "a password", context));
+        if let (Some(username), Some(password)) = (username, password) {
+            let username = username.to_owned();
+            registries.insert(name.to_owned(), RegistryLogin { username, password });
+        }
+    }
+    registries
 }
 
 /// Reports a secret that stands where its source is expected, without quoting it.

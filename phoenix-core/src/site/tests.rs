@@ -106,6 +106,13 @@ fn the_example_is_read_completely() {
         ServerTrust::CaFile("/site/pve-root-ca.pem".into())
     );
 
+    let login = &site.registries["registry.example.lan:5000"];
+    assert_eq!(login.username, "phoenix");
+    assert_eq!(
+        login.password,
+        ValueSource::File("/site/registry.password".into())
+    );
+
     let ca = embedded(&site);
     assert_eq!(ca.directory, Path::new("/site/.phoenix/ca"));
     assert_eq!(ca.common_name, "Example Root CA");

@@ -13,6 +13,7 @@ use super::needs::{self, StackNeeds};
 use super::session::local;
 use super::state::State;
 use super::{Cycle, Failure, FailureClass};
+use crate::deploy::Credentials;
 use crate::docker::{Engine, SwarmState, TlsIdentity};
 use crate::ground::document::{Position, Problems};
 use crate::ground::{Deadline, SecretBytes, Trust};
@@ -95,6 +96,8 @@ pub(super) struct Context {
     pub(super) proxmox: Option<Client>,
     pub(super) stacks: BTreeMap<String, ComposeFile>,
     pub(super) stack_needs: BTreeMap<String, StackNeeds>,
+    /// Credentials for image registries.
+    pub(super) registries: Option<Credentials>,
     /// The contents of secrets that come from files and the environment.
     pub(super) contents: BTreeMap<String, SecretBytes>,
     /// What the issuers need to issue.
@@ -146,6 +149,7 @@ impl Context {
             }
         }
         let contents = contents(&site, &inputs)?;
+        let registries = registries(&site, &inputs)?;
         let issuer_secrets = issuers::secrets(&site, &inputs)?;
         let mut stacks = BTreeMap::new();
         let mut stack_needs = BTreeMap::new();
@@ -170,6 +174,7 @@ impl Context {
             proxmox,
             stacks,
             stack_needs,
+            registries,
             contents,
             issuer_secrets,
             warnings,
@@ -416,6 +421,20 @@ pub(super) fn trust(what: &str, declared: &ServerTrust) -> Result<Trust, OpenErr
         ServerTrust::Fingerprint(fingerprint) => Trust::Fingerprint(*fingerprint),
         ServerTrust::System | ServerTrust::SiteCa => Trust::System,
     })
+}
+
+/// The credentials that the site declares for image registries; none where it declares none.
+fn registries(site: &Site, inputs: &Inputs) -> Result<Option<Credentials>, OpenError> {
+    let mut credentials = None;
+    for (registry, login) in &site.registries {
+        let what = format!("registries.{registry}.password");
+        let password = value(&what, &login.password, inputs)?;
+        credentials
+            .get_or_insert_with(Credentials::default)
+            .add(registry, &login.username, &password)
+            .map_err(|error| unusable(&what, &error))?;
+    }
+    Ok(credentials)
 }
 
 fn contents(site: &Site, inputs: &Inputs) -> Result<BTreeMap<String, SecretBytes>, OpenError> {

@@ -18,6 +18,7 @@ use super::{
     CertificateStatus, Cycle, Event, EventSink, FORMAT_VERSION, Failure, FailureClass, Graph, Plan,
     PlannedStep, Report, RunOutcome, Status, StepOutcome, status, verify,
 };
+use crate::deploy::Credentials;
 use crate::docker::Engine;
 use crate::ground::{Deadline, FingerprintKey};
 use crate::guest::{Guest, Output, Program};
@@ -339,6 +340,12 @@ impl Session {
             .filter(|(_, guest)| guest.role.is_some())
             .map(|(name, _)| (name.clone(), self.context.engine(name)))
             .collect()
+    }
+
+    /// The credentials that the site declares for image registries, if any.
+    #[must_use]
+    pub fn registries(&self) -> Option<&Credentials> {
+        self.context.registries.as_ref()
     }
 
     /// The key under which the site fingerprints its secrets; `None` before its first sync.

@@ -102,6 +102,10 @@ impl Swarm {
         if file.with_registry_auth {
             options.credentials = Some(credentials()?);
         }
+        if let Some(declared) = self.site.as_ref().and_then(Session::registries) {
+            let own = options.credentials.unwrap_or_default();
+            options.credentials = Some(own.with(declared));
+        }
         Ok(options)
     }
 

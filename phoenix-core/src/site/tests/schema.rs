@@ -10,7 +10,7 @@ use super::super::names::{self, NameRule};
 use super::super::schema;
 use super::super::shape::{Object, Shape};
 use super::{EXAMPLE, ISSUERS, load};
-use crate::ground::document::{Document, Node, Value};
+use crate::ground::document::{Document, Node, Value, child_path};
 use crate::pki::{KeyType, Profile};
 
 /// What the example leaves out because it has the alternative.
@@ -292,7 +292,7 @@ fn places_in(
                     values,
                     value,
                     &format!("{pointer}/{escaped}"),
-                    &format!("{path}.{name}"),
+                    &child_path(path, name),
                     found,
                 );
             }

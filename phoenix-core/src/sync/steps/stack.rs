@@ -66,6 +66,7 @@ impl StackStep {
             secrets: self.secrets(manager, engine).await?,
             service_labels: site.stacks[&self.name].service_labels.clone(),
             object_labels: BTreeMap::from([(SITE_LABEL.to_owned(), site.name.clone())]),
+            credentials: self.cx.registries.clone(),
             retry_rolled_back: self.cx.retry_rolled_back(),
             request: self.cx.act().allowed(),
             ..DeployOptions::default()
