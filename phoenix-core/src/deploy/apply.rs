@@ -10,15 +10,15 @@ use super::error::{DeployError, asking};
 use super::outcome::{OutcomeKind, ServiceOutcome};
 use super::plan::{Change, ObjectAction, Removal, ServiceAction, Verb};
 use super::versions::{Decision, Wanted};
-use super::write::Written;
+use super::write::{Written, holds};
 use super::{Deployment, Missing, MissingKind};
 use crate::docker::{
     LogSource, NetworkError, ObjectError, ObjectKind, ObjectObserved, ServiceProgress,
-    ServiceTarget, Verdict, WaitOptions,
+    ServiceTarget, UpdateState, Verdict, WaitOptions,
 };
 use crate::ground::Deadline;
-use crate::stack::Unresolved;
 use crate::stack::model::Condition;
+use crate::stack::{STACK_LABEL, Unresolved};
 
 /// So often an object may change while it is labelled.
 const TRIES: u32 = 3;
@@ -138,10 +138,14 @@ impl Deployment<'_> {
             teller.tell(DeployEvent::Waiting {
                 text: "the tasks of removed services to end".to_owned(),
             });
-            self.engine.await_tasks_gone(&pruned, deadline).await?;
+            // Services that took all the time there was take nothing from this.
+            let limit = deadline.at_least(self.options.request);
+            self.engine.await_tasks_gone(&pruned, limit).await?;
         }
         let warnings = compared.warnings();
-        if !compared.removals.is_empty() || teller.has_changes() {
+        // Where something failed, what it had before may be needed to go back.
+        let well = outcomes.iter().all(|outcome| outcome.kind.is_success());
+        if well && (!compared.removals.is_empty() || teller.has_changes()) {
             let images = compared.images;
             self.remove_leftovers(images, deadline, &mut teller).await?;
         }
@@ -302,7 +306,10 @@ impl Deployment<'_> {
                 let outcome = outcomes.get(need.service.as_str());
                 !outcome.is_some_and(|outcome| meets(outcome.kind, need.condition))
             });
-            unmet.map(|need| need.service.clone())
+            unmet.map(|need| match need.condition {
+                Condition::Completed => format!("{} to end well", need.service),
+                _ => need.service.clone(),
+            })
         };
         while !open.is_empty() {
             let (wave, later): (Vec<_>, Vec<_>) = open
@@ -318,7 +325,7 @@ impl Deployment<'_> {
         }
         for service in open {
             let lost = lacks(&outcomes, service).unwrap_or_default();
-            let text = format!("was not written: it depends on {lost}");
+            let text = format!("was not written: it waits for {lost}");
             let outcome = ServiceOutcome::new(&service.body.name, OutcomeKind::Blocked, text);
             teller.tell(DeployEvent::Ended(outcome.clone()));
             outcomes.insert(&service.body.key, outcome);
@@ -365,15 +372,64 @@ impl Deployment<'_> {
             .engine
             .await_services(&targets, &patient(), deadline, &mut say)
             .await?;
+        let ours: Vec<&ComparedService> = awaited.iter().map(|(service, _)| *service).collect();
+        let others = self.overtaken(&ours).await?;
         for ((service, _), (_, outcome)) in awaited.iter().zip(&found) {
             let name = &service.body.name;
-            let outcome = ServiceOutcome::of(name, outcome, service.body.mode.is_job());
+            let mut outcome = ServiceOutcome::of(name, outcome, service.body.mode.is_job());
+            if outcome.kind.is_success()
+                && let Some(other) = others.iter().find(|other| other.service == *name)
+            {
+                outcome = other.clone();
+            }
             ended.push((service, self.with_log(outcome).await));
         }
         for (_, outcome) in &ended {
             teller.tell(DeployEvent::Ended(outcome.clone()));
         }
         Ok(ended)
+    }
+
+    /// Of services that stand well, those in whose place another spec is by now: taken back by the
+    /// engine, or written by somebody else.
+    async fn overtaken(
+        &self,
+        services: &[&ComparedService],
+    ) -> Result<Vec<ServiceOutcome>, DeployError> {
+        if services.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self
+            .engine
+            .services(&[(STACK_LABEL, Some(self.file.stack()))], self.request())
+            .await
+            .map_err(asking("the services cannot be looked at again"))?;
+        let outcomes = services.iter().filter_map(|service| {
+            let name = &service.body.name;
+            let Some(found) = now.iter().find(|found| found.name() == name) else {
+                let text = "was removed by somebody else";
+                return Some(ServiceOutcome::new(name, OutcomeKind::Replaced, text));
+            };
+            if holds(service.kept, &service.body.json, found) {
+                return None;
+            }
+            let state = found.update_status.as_ref().map(|status| &status.state);
+            Some(match state {
+                Some(
+                    UpdateState::RollbackStarted
+                    | UpdateState::RollbackPaused
+                    | UpdateState::RollbackCompleted,
+                ) => {
+                    let text = "was rolled back by the engine after a failure";
+                    ServiceOutcome::new(name, OutcomeKind::RolledBack, text)
+                }
+                _ => {
+                    let text = "has another spec, which somebody else has written meanwhile";
+                    ServiceOutcome::new(name, OutcomeKind::Replaced, text)
+                }
+            })
+        });
+        Ok(outcomes.collect())
     }
 
     /// Writes one service, where it is to be written.

@@ -324,7 +324,7 @@ impl Deployment<'_> {
             objects(ObjectKind::Config),
             predefined,
             self.engine.nodes(self.request()),
-            self.engine.api_version(self.request()),
+            self.engine.spoken_version(self.request()),
         )
         .map_err(asking("the stack cannot be looked at"))?;
         Ok(Found {
@@ -566,24 +566,18 @@ impl Deployment<'_> {
                 )
             }));
         }
-        // What services that stay as they are refer to. One that is written refers to the current
-        // versions afterwards.
-        let stays = |service: &&ServiceObserved| {
-            if service.label(STACK_LABEL) != Some(self.file.stack()) {
-                return true;
-            }
-            services
-                .iter()
-                .find(|one| one.body.name == service.name())
-                .map_or(!self.options.prune, |one| {
-                    one.action != ServiceAction::Update
-                })
+        // What services refer to, and would again after a rollback: an update that is still to be
+        // written makes the current spec the previous one.
+        let goes = |service: &&ServiceObserved| {
+            self.options.prune
+                && service.label(STACK_LABEL) == Some(self.file.stack())
+                && !declared(service.name())
         };
         let used: BTreeSet<String> = found
             .services
             .iter()
-            .filter(stays)
-            .flat_map(ServiceObserved::objects)
+            .filter(|service| !goes(service))
+            .flat_map(|service| service.objects().chain(service.previous_objects()))
             .map(str::to_owned)
             .collect();
         for decision in objects {

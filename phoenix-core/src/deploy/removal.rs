@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::apply::{DeployEvent, Teller};
 use super::error::{DeployError, asking};
 use super::plan::{Change, Verb};
-use crate::docker::{Engine, ObjectKind, SwarmState};
+use crate::docker::{Engine, Node, ObjectKind, SwarmState};
 use crate::ground::{Deadline, causes};
 use crate::stack::STACK_LABEL;
 
@@ -181,10 +181,14 @@ async fn remove_volumes(
     deadline: Deadline,
     teller: &mut Teller<'_>,
 ) -> Result<Vec<UnreachedNode>, DeployError> {
+    let nodes = engine
+        .nodes(deadline)
+        .await
+        .map_err(asking("the nodes cannot be looked at"))?;
     let swept = join_all(
         engines
             .iter()
-            .map(async |node| sweep(node, stack, deadline).await),
+            .map(async |node| sweep(node, stack, &nodes, deadline).await),
     )
     .await;
     let mut unreached = Vec::new();
@@ -200,10 +204,6 @@ async fn remove_volumes(
             unreached.push(UnreachedNode { node, why });
         }
     }
-    let nodes = engine
-        .nodes(deadline)
-        .await
-        .map_err(asking("the nodes cannot be looked at"))?;
     for node in nodes {
         let known = engines.iter().any(|one| one.name == node.hostname);
         if !reached.contains(&node.id) && !known {
@@ -216,7 +216,9 @@ async fn remove_volumes(
     Ok(unreached)
 }
 
-async fn sweep(node: &NodeEngine, stack: &str, deadline: Deadline) -> Swept {
+/// Removes the volumes of the stack on an engine that is one of `nodes`: another swarm may have a
+/// stack of the same name.
+async fn sweep(node: &NodeEngine, stack: &str, nodes: &[Node], deadline: Deadline) -> Swept {
     let mut swept = Swept {
         node: None,
         removed: Vec::new(),
@@ -224,8 +226,13 @@ async fn sweep(node: &NodeEngine, stack: &str, deadline: Deadline) -> Swept {
     };
     match node.engine.info(deadline).await {
         Ok(info) => {
-            if let SwarmState::Active(active) = info.swarm {
+            if let SwarmState::Active(active) = info.swarm
+                && nodes.iter().any(|node| node.id == active.node_id)
+            {
                 swept.node = Some(active.node_id);
+            } else {
+                swept.failed = Some("its engine is no node of this swarm".to_owned());
+                return swept;
             }
         }
         Err(error) => {

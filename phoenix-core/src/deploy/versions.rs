@@ -106,7 +106,9 @@ impl Wanted {
                 && object.labels.get(STACK_LABEL) == self.labels.get(STACK_LABEL);
         }
         if object.name == self.logical {
-            return true;
+            // One of another stack is not taken away from it.
+            let stack = object.labels.get(STACK_LABEL);
+            return stack.is_none() || stack == self.labels.get(STACK_LABEL);
         }
         let digits = object
             .name

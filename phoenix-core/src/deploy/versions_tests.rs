@@ -54,6 +54,24 @@ fn the_first_version_has_the_name_that_docker_gives() {
 }
 
 #[test]
+fn what_belongs_to_another_stack_is_not_taken_over() {
+    let mut other = config("st_app", 1, "one");
+    other.labels = labels(&[(STACK_LABEL, "other")]);
+    let wanted = wanted(ObjectKind::Config, "one");
+    assert!(!wanted.is_version(&other));
+    // Creating it then meets the one that is there.
+    assert_eq!(
+        look(wanted, &[other.clone()], &[]),
+        (ObjectAction::Create, "st_app".to_owned())
+    );
+    other.labels.clear();
+    assert!(super::super::versions::Wanted::is_version(
+        &self::wanted(ObjectKind::Config, "one"),
+        &other
+    ));
+}
+
+#[test]
 fn another_template_driver_takes_another_version() {
     for kind in [ObjectKind::Secret, ObjectKind::Config] {
         let templated = || Wanted {

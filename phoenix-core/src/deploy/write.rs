@@ -138,9 +138,14 @@ impl Deployment<'_> {
 
 /// Whether `body` was written to `found`: it is there, or the engine took it back since.
 fn is_in_place(kept: ApiVersion, body: &Value, found: &ServiceObserved) -> bool {
+    holds(kept, body, found) || rolled_back(found, body).is_some()
+}
+
+/// Whether `found` has `body` for its spec, as far as the swarm keeps it.
+pub(super) fn holds(kept: ApiVersion, body: &Value, found: &ServiceObserved) -> bool {
     let declared = without_ignored(kept, body);
     let running = without_ignored(kept, &without_attempt(&found.spec));
-    difference(&declared, &running).is_empty() || rolled_back(found, body).is_some()
+    difference(&declared, &running).is_empty()
 }
 
 /// How long the tasks of a new spec are watched: as declared, else as the engine does.

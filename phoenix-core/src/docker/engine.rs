@@ -386,6 +386,27 @@ impl Engine {
             .copied()
     }
 
+    /// The API version of the first manager that answers, where this stands for several.
+    ///
+    /// # Errors
+    /// As [`Engine::api_version`], of the first one, when none answers.
+    pub async fn spoken_version(&self, deadline: Deadline) -> Result<ApiVersion, EngineError> {
+        if self.others.is_empty() {
+            return self.api_version(deadline).await;
+        }
+        let mut failed = None;
+        for member in std::iter::once(self).chain(self.others.iter()) {
+            match member.api_version(deadline.at_most(CONNECT_LIMIT)).await {
+                Ok(version) => return Ok(version),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => self.api_version(deadline).await,
+        }
+    }
+
     /// What it says of its software.
     ///
     /// # Errors

@@ -95,16 +95,12 @@ impl ServiceObserved {
 
     /// The identifiers of the secrets and configs that it refers to.
     pub fn objects(&self) -> impl Iterator<Item = &str> {
-        let container = self.spec.pointer("/TaskTemplate/ContainerSpec");
-        let ids = |list: &'static str, id: &'static str| {
-            container
-                .and_then(|container| container.get(list))
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .filter_map(move |reference| reference.get(id)?.as_str())
-        };
-        ids("Secrets", "SecretID").chain(ids("Configs", "ConfigID"))
+        objects_of(&self.spec)
+    }
+
+    /// The identifiers of the secrets and configs that it would refer to again after a rollback.
+    pub fn previous_objects(&self) -> impl Iterator<Item = &str> {
+        self.previous_spec.iter().flat_map(objects_of)
     }
 
     /// `any`, `on-failure` or `none`: when a task that ended is replaced.
@@ -178,6 +174,20 @@ pub struct UpdateStatus {
     pub message: String,
     /// When it ended, where it has.
     pub ended_at: Option<OffsetDateTime>,
+}
+
+/// The identifiers of the secrets and configs that a spec refers to.
+fn objects_of(spec: &Value) -> impl Iterator<Item = &str> {
+    let container = spec.pointer("/TaskTemplate/ContainerSpec");
+    let ids = |list: &'static str, id: &'static str| {
+        container
+            .and_then(|container| container.get(list))
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(move |reference| reference.get(id)?.as_str())
+    };
+    ids("Secrets", "SecretID").chain(ids("Configs", "ConfigID"))
 }
 
 /// Where an update stands.

@@ -40,6 +40,13 @@ impl Deadline {
         if other.at < self.at { other } else { self }
     }
 
+    /// This deadline, or one `allowed` from now if that is later.
+    #[must_use]
+    pub fn at_least(self, allowed: Duration) -> Self {
+        let other = Self::after(allowed);
+        if other.at > self.at { other } else { self }
+    }
+
     /// The time left; zero once passed.
     #[must_use]
     pub fn remaining(self) -> Duration {

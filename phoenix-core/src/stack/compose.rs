@@ -11,7 +11,7 @@ mod paths;
 
 use std::path::{Path, PathBuf};
 
-use crate::ground::document::{Map, Node, Position, Value, child_path};
+use crate::ground::document::{Map, Node, Position, Problem, Value, child_path};
 
 use super::environment::read_variables;
 use super::findings::{Findings, map, map_mut};
@@ -67,7 +67,12 @@ pub(super) fn files(
             format!("the stack is deployed as {stack}, whatever its file calls itself"),
         );
     }
-    leave_out(own, &options.profiles);
+    let mut profiles = options.profiles.clone();
+    if let Some(chosen) = variables.get("COMPOSE_PROFILES") {
+        let chosen = chosen.split(',').map(str::trim);
+        profiles.extend(chosen.filter(|one| !one.is_empty()).map(str::to_owned));
+    }
+    leave_out(own, &profiles);
     forms::apply(&mut root, findings);
     let options = options.clone().with_variables(variables);
     Some((root, options))
@@ -85,6 +90,27 @@ fn with_files(variables: &Variables, files: &[PathBuf]) -> Result<Variables, Str
     }
     all.extend(variables.clone());
     Ok(all)
+}
+
+/// Where `text` has the tags by which an override takes something away: line, column and tag.
+fn tags(text: &str) -> Vec<(u32, u32, &'static str)> {
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        for tag in ["!reset", "!override"] {
+            for (at, _) in line.match_indices(tag) {
+                let before = line[..at].trim_end();
+                let after = line[at + tag.len()..].chars().next();
+                let is_value = before.is_empty() || before.ends_with([':', '-', '[', ',', '{']);
+                let is_whole = after.is_none_or(|next| " \t,]}[{".contains(next));
+                let commented = before.starts_with('#') || before.contains(" #");
+                if is_value && is_whole && !commented {
+                    let column = u32::try_from(line[..at].chars().count()).unwrap_or(u32::MAX - 1);
+                    found.push((number, column + 1, tag));
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Takes services out that belong to profiles of which none is chosen.
@@ -145,7 +171,7 @@ impl Composer<'_> {
             let root = self.with_included(root, path, directory, variables)?;
             merged = Some(match merged {
                 None => root,
-                Some(base) => merge::merge(base, root, Rules::Phoenix, self.findings),
+                Some(base) => merge::merge(base, root, Rules::Compose, self.findings),
             });
         }
         merged
@@ -160,6 +186,19 @@ impl Composer<'_> {
                 return None;
             }
         };
+        for (line, column, tag) in tags(text) {
+            let problem = Problem {
+                source: path.into(),
+                position: Position { line, column },
+                path: String::new(),
+                offending: Some(tag.to_owned()),
+                message: "this tag is not supported: the value would be merged as if it were not \
+                          there"
+                    .to_owned(),
+                suggestion: None,
+            };
+            self.findings.add(root.position, problem);
+        }
         if map(&root).is_none() {
             self.findings.refuse(
                 root.position,
@@ -208,12 +247,12 @@ impl Composer<'_> {
                 self.included(item, &format!("include[{index}]"), directory, variables)?;
             below = Some(match below {
                 None => included,
-                Some(base) => merge::merge(base, included, Rules::Phoenix, self.findings),
+                Some(base) => merge::merge(base, included, Rules::Compose, self.findings),
             });
         }
         self.including.pop();
         Some(match below {
-            Some(base) => merge::merge(base, root, Rules::Phoenix, self.findings),
+            Some(base) => merge::merge(base, root, Rules::Compose, self.findings),
             None => root,
         })
     }

@@ -23,9 +23,6 @@ use super::service::place;
 /// The longest names the engine takes.
 const LONGEST_NAME: usize = 63;
 const LONGEST_OBJECT_NAME: usize = 64;
-/// What a later version of a config or secret has at the end of its name: a hyphen and twelve
-/// digits of the content's hash.
-const VERSION: usize = 13;
 /// Configs and secrets hold less than this.
 const LARGEST_CONFIG: usize = 1_024_000;
 const LARGEST_SECRET: usize = 512_000;
@@ -440,7 +437,7 @@ fn check_object_name(
     };
     let name = name.map_or_else(|| scoped(stack, key), str::to_owned);
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let longest = LONGEST_OBJECT_NAME - VERSION;
+    let longest = LONGEST_OBJECT_NAME;
     let message = if !name.starts_with(|c: char| c.is_ascii_alphanumeric())
         || !name.chars().all(inner)
     {
@@ -449,7 +446,7 @@ fn check_object_name(
         )
     } else if name.len() > longest {
         format!(
-            "it would be named `{name}`, which has {} characters; {longest} are allowed before the hash of the content",
+            "it would be named `{name}`, which has {} characters; {longest} are allowed",
             name.len()
         )
     } else {

@@ -33,6 +33,9 @@ pub enum EnvFileError {
     /// An open quote.
     #[error("line {0}: a quote is opened and not closed")]
     OpenQuote(usize),
+    /// Something behind a quoted value.
+    #[error("line {0}: something stands behind the closing quote")]
+    Rest(usize),
     /// A variable within a value that cannot be replaced.
     #[error("line {0}: {1}")]
     Variable(usize, String),

@@ -1,6 +1,9 @@
 //! What is found in the trees of compose files before they are read into the model, and helpers
 //! to walk and change such trees.
 
+use std::collections::BTreeMap;
+
+use super::interpolate::Variables;
 use crate::ground::document::{
     Entry, Map, Node, Position, Problem, Problems, Reader, Sources, Value, quoted,
 };
@@ -11,7 +14,13 @@ pub(super) struct Findings {
     pub(super) sources: Sources,
     problems: Vec<(Position, Problem)>,
     warnings: Vec<(Position, Problem)>,
+    /// Variables that were replaced, and their values: a problem shows the former, since the
+    /// latter may be secret.
+    replaced: BTreeMap<String, String>,
 }
+
+/// Shorter values are in too many texts, and no secrets.
+const SHORTEST_VALUE: usize = 4;
 
 impl Findings {
     /// Records a problem at `position` in a tree.
@@ -37,6 +46,27 @@ impl Findings {
     ) {
         let problem = self.problem(position, path, offending, message.into(), None);
         self.warnings.push((position, problem));
+    }
+
+    /// Records which of `variables` the text uses.
+    pub(super) fn uses(&mut self, text: &str, variables: &Variables) {
+        let names = text.split('$').skip(1).map(|rest| {
+            let rest = rest.strip_prefix('{').unwrap_or(rest);
+            let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+            &rest[..end.unwrap_or(rest.len())]
+        });
+        for name in names {
+            if let Some(value) = variables.get(name)
+                && value.len() >= SHORTEST_VALUE
+            {
+                self.replaced.insert(name.to_owned(), value.clone());
+            }
+        }
+    }
+
+    /// What hides the values of the variables that were replaced.
+    pub(super) fn veil(&self) -> Veil {
+        Veil(self.replaced.clone())
     }
 
     /// Takes over a problem that has its place already.
@@ -183,4 +213,27 @@ pub(super) fn matches(pattern: &str, way: &[&str]) -> bool {
         Some(part) => part == *step,
         None => false,
     }) && parts.next().is_none()
+}
+
+/// Hides the values of variables in problems.
+#[derive(Debug)]
+pub(super) struct Veil(BTreeMap<String, String>);
+
+impl Veil {
+    /// The problem with the names of variables in place of their values.
+    pub(super) fn over(&self, mut problem: Problem) -> Problem {
+        let texts = [
+            problem.offending.as_mut(),
+            Some(&mut problem.message),
+            problem.suggestion.as_mut(),
+        ];
+        for text in texts.into_iter().flatten() {
+            for (name, value) in &self.0 {
+                if text.contains(value) {
+                    *text = text.replace(value, &format!("${{{name}}}"));
+                }
+            }
+        }
+        problem
+    }
 }

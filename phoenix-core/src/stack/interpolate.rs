@@ -124,6 +124,7 @@ impl<'n> Walk<'_, 'n> {
     }
 
     fn text(&mut self, node: &Node, text: &str, path: &str) -> Node {
+        self.findings.uses(text, self.variables);
         let replaced = match self.grammar {
             Grammar::Careful => substitute(text, self.variables).map(|text| (text, Vec::new())),
             Grammar::Nested => nested::substitute(text, self.variables),

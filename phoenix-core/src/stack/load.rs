@@ -104,20 +104,25 @@ impl ComposeFile {
                 super::compose::files(files, stack, &directory, options, &mut findings)
             }
         };
+        let veil = findings.veil();
+        let veiled = |problems: Problems| -> Problems {
+            let problems = problems.0.into_iter().map(|problem| veil.over(problem));
+            Problems(problems.collect())
+        };
         let Some((root, options)) = prepared.filter(|_| findings.is_clean()) else {
             return Err(match findings.finish() {
-                Err(problems) => problems,
+                Err(problems) => veiled(problems),
                 // Unreachable as long as whatever is not prepared was reported; an empty list of
                 // problems would be worse than one without words.
                 Ok(_) => of_file(first, "the file cannot be understood".to_owned()).into(),
             });
         };
-        let (sources, found) = findings.finish()?;
+        let (sources, mut warnings) = findings.finish()?;
         let document = sources.joined(root);
         let reader = Reader::new(&document);
         let read = file(&reader.root(), stack, &directory, &options, true);
-        let mut warnings = found;
-        warnings.extend(reader.finish()?);
+        warnings.extend(reader.finish().map_err(veiled)?);
+        let warnings = veiled(Problems(warnings)).0;
         match read {
             Some(file) => Ok(Self {
                 source: first.to_path_buf(),

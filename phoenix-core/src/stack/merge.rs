@@ -25,7 +25,13 @@ pub(super) enum Rules {
     Phoenix,
     /// As docker does, with a warning for each fault.
     Docker,
+    /// As [`Rules::Phoenix`]; networks, volumes, secrets and configs are merged key by key, as the
+    /// compose dialect has it.
+    Compose,
 }
+
+/// How what is declared beside services is merged by [`Rules::Compose`].
+const DECLARED: &[(&str, How)] = &[("labels", How::Union), ("driver_opts", How::Entries)];
 
 /// How a value is merged.
 enum How {
@@ -143,6 +149,10 @@ pub(super) fn merge(base: Node, over: Node, rules: Rules, findings: &mut Finding
                         Some(service) if section.key == "services" => {
                             let path = child_path("services", &entry.key);
                             merge.service(service, entry.value, &path);
+                        }
+                        Some(declared) if rules == Rules::Compose => {
+                            let path = child_path(&section.key, &entry.key);
+                            merge.keys(declared, entry.value, DECLARED, &path);
                         }
                         _ => known.put(entry),
                     }
@@ -352,9 +362,13 @@ impl Merge<'_> {
             }
             let Some(own) = map_mut(own) else { continue };
             let path = child_path(path, &entry.key);
-            if keys.get("aliases").is_none() {
-                // An attachment that names none takes the earlier ones away.
-                own.remove("aliases");
+            if self.docker() && keys.get("aliases").is_none() && own.remove("aliases").is_some() {
+                self.findings.warn(
+                    entry.key_position,
+                    &path,
+                    Some(&entry.key),
+                    "docker drops the aliases of the earlier file",
+                );
             }
             for key in keys {
                 if key.key == "driver_opts" && self.docker() {
@@ -565,8 +579,8 @@ fn published(item: &Node, rules: Rules) -> Vec<(String, Node)> {
 fn port_key(published: u16, target: u16, protocol: &str, rules: Rules) -> String {
     match (rules, published) {
         (Rules::Docker, _) => format!("{published:05}"),
-        (Rules::Phoenix, 0) => format!("{published:05} {target:05} {protocol}"),
-        (Rules::Phoenix, _) => format!("{published:05} {protocol}"),
+        (_, 0) => format!("{published:05} {target:05} {protocol}"),
+        (_, _) => format!("{published:05} {protocol}"),
     }
 }
 

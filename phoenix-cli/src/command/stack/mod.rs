@@ -129,6 +129,10 @@ fn exit_of(outcomes: &[ServiceOutcome]) -> Exit {
             return Exit::Failed;
         }
     }
+    let well = outcomes.iter().all(|outcome| outcome.kind.is_success());
+    if exit == Exit::Success && !well {
+        return Exit::Failed;
+    }
     exit
 }
 

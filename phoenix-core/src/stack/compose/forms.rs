@@ -4,6 +4,9 @@ use crate::ground::document::{Map, Node, Value, child_path};
 
 use super::super::findings::{Findings, children, items, map_mut};
 
+/// Maps of a service whose keys are names that are declared elsewhere, or of limits.
+const NAMED: &[&str] = &["depends_on", "networks", "ulimits"];
+
 /// Maps with keys of the operator's choice, in which nothing is an extension.
 const FREE: &[&str] = &[
     "annotations",
@@ -20,7 +23,7 @@ const TEXTS: &[&str] = &["environment", "labels", "sysctls"];
 
 /// Rewrites the tree at `root`.
 pub(super) fn apply(root: &mut Node, findings: &mut Findings) {
-    plain(root, 0, false);
+    plain(root, 0, false, false);
     for (key, service) in children(root, "services") {
         let path = child_path("services", key);
         let position = service.position;
@@ -66,15 +69,16 @@ pub(super) fn apply(root: &mut Node, findings: &mut Findings) {
 }
 
 /// Lets quoted numbers be numbers, and takes extensions away from everywhere.
-fn plain(node: &mut Node, depth: usize, free: bool) {
+fn plain(node: &mut Node, depth: usize, free: bool, named: bool) {
     match &mut node.value {
         Value::String(text) => node.written = Some(text.as_str().into()),
         Value::List(items) => items
             .iter_mut()
-            .for_each(|item| plain(item, depth + 1, false)),
+            .for_each(|item| plain(item, depth + 1, false, false)),
         Value::Map(map) => {
-            // The keys of services, networks and the like are names.
-            let names = depth == 1;
+            // The keys of services, networks and the like are names, and so are those by which a
+            // service refers to them.
+            let names = depth == 1 || named;
             if !free && !names {
                 let extensions: Vec<String> = map
                     .iter()
@@ -86,8 +90,9 @@ fn plain(node: &mut Node, depth: usize, free: bool) {
                 }
             }
             for (key, value) in map.values_mut() {
+                let named = depth == 2 && NAMED.contains(&key);
                 let free = !free && !names && FREE.contains(&key);
-                plain(value, depth + 1, free);
+                plain(value, depth + 1, free, named);
             }
         }
         _ => {}

@@ -50,7 +50,11 @@ pub(in super::super) fn parse(
         let value_at = own.len() - entry.len() + at + 1;
         let (value, length, lines) = value(&rest[value_at..], line, &scope)?;
         rest = rest.get(value_at + length..).unwrap_or_default();
-        rest = rest.split_once('\n').map_or("", |(_, after)| after);
+        let (left, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        if !(left.trim().is_empty() || left.trim_start().starts_with('#')) {
+            return Err(EnvFileError::Rest(line + lines));
+        }
+        rest = after;
         line += lines;
         if !known.contains_key(name) {
             scope.insert(name.to_owned(), value.clone());

@@ -414,3 +414,129 @@ fn what_a_swarm_cannot_do_is_refused_here_too() {
         assert!(problems.contains(part), "{problems}");
     }
 }
+
+fn two(base: &str, over: &str, variables: &[(&str, &str)]) -> Result<ComposeFile, String> {
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let options = LoadOptions::default()
+        .with_dialect(Dialect::Compose)
+        .with_variables(variables);
+    let files = [
+        (std::path::Path::new("/x/a.yml"), base),
+        (std::path::Path::new("/x/b.yml"), over),
+    ];
+    ComposeFile::parse_files(&files, "st", &options).map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn tags_that_take_something_away_are_refused_where_they_stand() {
+    let base = "services: {w: {image: a, ports: ['80:80']}}\n";
+    let over = "# !reset here is nothing\nservices:\n  w:\n    ports: !override ['81:80']\n    \
+                environment: {A: !reset null, B: 'not a !reset'}\n";
+    let error = two(base, over, &[]).unwrap_err();
+    assert!(
+        error.contains("/x/b.yml:4:12: this tag is not supported"),
+        "{error}"
+    );
+    assert!(error.contains("/x/b.yml:5:22: "), "{error}");
+    assert_eq!(error.matches("not supported").count(), 2, "{error}");
+}
+
+#[test]
+fn names_that_begin_like_extensions_are_names() {
+    let text = "services:\n  w: {image: a, networks: {x-net: }, depends_on: {x-db: {condition: \
+                service_started}}, ulimits: {x-foo: 3}, x-own: 1}\n  x-db: {image: a}\n\
+                networks: {x-net: {driver: overlay}}\n";
+    let file = two(text, "services: {w: {tty: true}}", &[]).unwrap();
+    let service = &file.services()["w"];
+    assert_eq!(service.networks[0].network, "x-net");
+    assert_eq!(service.depends_on[0].service, "x-db");
+    assert_eq!(service.ulimits["x-foo"].soft, 3);
+}
+
+#[test]
+fn what_is_declared_beside_services_is_merged_key_by_key() {
+    let base = "services: {w: {image: a, volumes: ['data:/data'], networks: [n]}}\n\
+                volumes: {data: {external: true}}\n\
+                networks: {n: {internal: true, driver_opts: {encrypted: 'true'}, labels: {a: b}}}\n";
+    let over = "services: {w: {tty: true}}\nvolumes: {data: }\n\
+                networks: {n: {labels: {c: d}}}\n";
+    let file = two(base, over, &[]).unwrap();
+    let rendered = file.render(&RenderContext::default());
+    let mount = &rendered.services[0].json["TaskTemplate"]["ContainerSpec"]["Mounts"][0];
+    assert_eq!(mount["Source"], "data");
+    let network = &rendered.networks[0].json;
+    assert_eq!(network["Internal"], true);
+    assert_eq!(network["Options"]["encrypted"], "true");
+    assert_eq!(network["Labels"]["a"], "b");
+    assert_eq!(network["Labels"]["c"], "d");
+}
+
+#[test]
+fn a_network_that_is_named_again_keeps_its_aliases() {
+    let base = "services: {w: {image: a, networks: {n: {aliases: [db]}}}}\nnetworks: {n: }\n";
+    let over = "services: {w: {networks: {n: {}}}}\n";
+    let file = two(base, over, &[]).unwrap();
+    assert_eq!(file.services()["w"].networks[0].aliases, ["db"]);
+}
+
+#[test]
+fn profiles_are_chosen_by_their_variable_too() {
+    let base = "services: {w: {image: a}, d: {image: b, profiles: [debug]}}";
+    let over = "services: {w: {tty: true}}";
+    let chosen = two(base, over, &[("COMPOSE_PROFILES", "x, debug")]).unwrap();
+    assert_eq!(chosen.services().len(), 2);
+    assert_eq!(two(base, over, &[]).unwrap().services().len(), 1);
+}
+
+#[test]
+fn problems_show_the_names_of_variables_and_not_their_values() {
+    for lines in [
+        "environment: ['X=${PW}', 'X=${PW}']",
+        "volumes: ['${PW}:x']",
+        "ports: ['$PW']",
+        "image: 'A:${PW}'",
+        "healthcheck: {test: a, interval: '${PW}'}",
+    ] {
+        for dialect in [Dialect::Swarm, Dialect::Compose] {
+            // A list of variables may repeat one there.
+            if dialect == Dialect::Compose && lines.starts_with("environment") {
+                continue;
+            }
+            let text = format!("services:\n  v: {{image: a}}\n  w:\n    image: a\n    {lines}\n");
+            let text = if lines.starts_with("image") {
+                text.replace("    image: a\n", "")
+            } else {
+                text
+            };
+            let options =
+                LoadOptions::default()
+                    .with_dialect(dialect)
+                    .with_variables(BTreeMap::from([(
+                        "PW".to_owned(),
+                        "hunter2secret".to_owned(),
+                    )]));
+            let path = std::path::Path::new("/x/a.yml");
+            let error = ComposeFile::parse(path, &text, "st", &options).unwrap_err();
+            let error = error.to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+            assert!(error.contains("${PW}"), "{lines}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_stands_behind_a_quoted_value_is_told() {
+    let known = BTreeMap::new();
+    for (text, line) in [("A=1\nPW='abc'def\n", 2), ("Q=\"a\"b\"c", 1)] {
+        let error = read_variables(text.as_bytes(), Dialect::Compose, &known).unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!("line {line}: ")),
+            "{error}"
+        );
+    }
+    let read = read_variables(b"A='x' # y\nB=\"z\"  \n", Dialect::Compose, &known).unwrap();
+    assert_eq!((read["A"].as_str(), read["B"].as_str()), ("x", "z"));
+}

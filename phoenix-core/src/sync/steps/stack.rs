@@ -77,23 +77,30 @@ impl StackStep {
     fn service_changes(&self, plan: &StackPlan, rotating: &[&String]) -> Vec<Change> {
         let mut changes = Vec::new();
         for service in &plan.services {
-            let Some(change) = service.change() else {
-                continue;
+            let declared = &self.compose().services()[&service.key].secrets;
+            let refers = |secret: &str| {
+                declared
+                    .iter()
+                    .any(|one| self.compose().secret_name(&one.source) == secret)
             };
-            let mut change = Change::from(change);
-            if change.verb != Verb::Create {
-                let declared = &self.compose().services()[&service.key].secrets;
-                let refers = |secret: &str| {
-                    declared
-                        .iter()
-                        .any(|one| self.compose().secret_name(&one.source) == secret)
-                };
-                for secret in rotating.iter().filter(|secret| refers(secret)) {
-                    change.why.retain(|reason| !reason.contains(".Secrets["));
-                    change
-                        .why
-                        .push(format!("secret {secret} gets a new version"));
+            let reasons: Vec<String> = rotating
+                .iter()
+                .filter(|secret| refers(secret))
+                .map(|secret| format!("secret {secret} gets a new version"))
+                .collect();
+            let mut change = match service.change() {
+                Some(change) => Change::from(change),
+                // Its spec is in place until the secret is another one.
+                None if reasons.is_empty() => continue,
+                None => {
+                    let what = format!("service {}", service.name);
+                    changes.push(Change::because(Verb::Update, what, reasons));
+                    continue;
                 }
+            };
+            if change.verb != Verb::Create && !reasons.is_empty() {
+                change.why.retain(|reason| !reason.contains(".Secrets["));
+                change.why.extend(reasons);
             }
             changes.push(change);
         }
@@ -199,9 +206,10 @@ impl Step for StackStep {
             return Ok(());
         }
         // What only waits for another says nothing about the class.
-        let late = failed
-            .iter()
-            .all(|one| matches!(one.kind, OutcomeKind::TimedOut | OutcomeKind::Blocked));
+        let late = failed.iter().any(|one| one.kind == OutcomeKind::TimedOut)
+            && failed
+                .iter()
+                .all(|one| matches!(one.kind, OutcomeKind::TimedOut | OutcomeKind::Blocked));
         let class = if late {
             FailureClass::Unreachable
         } else {
