@@ -602,6 +602,21 @@ const TABLE: &[Difference] = &[
             "keeps the options",
         ),
     },
+    Difference {
+        what: "Two files: the aliases of a network that is named again without any",
+        files: &[
+            "services: {w: {image: a, networks: {default: {aliases: [db]}}}}",
+            "services: {w: {networks: {default: {}}}}",
+        ],
+        docker: "drops the earlier ones",
+        phoenix: "keeps them",
+        why: "others would no longer find the service",
+        here: Sent("/TaskTemplate/Networks/0/Aliases/0", "\"db\""),
+        there: (
+            Sent("/TaskTemplate/Networks/0/Aliases/0", "\"w\""),
+            "drops the aliases",
+        ),
+    },
 ];
 
 fn load(difference: &Difference, compat: Compat) -> Result<ComposeFile, String> {
