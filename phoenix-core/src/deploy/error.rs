@@ -103,9 +103,29 @@ pub enum DeployError {
         /// Its name.
         name: String,
     },
+    /// There is nothing of this name to act on.
+    #[error("{}", unknown(.stack, .service.as_deref(), .known))]
+    Unknown {
+        /// The stack.
+        stack: String,
+        /// The service that it does not have; none where there is no such stack.
+        service: Option<String>,
+        /// The services that it has.
+        known: Vec<String>,
+    },
     /// There is no randomness.
     #[error("the operating system gives no randomness")]
     Random,
+}
+
+fn unknown(stack: &str, service: Option<&str>, known: &[String]) -> String {
+    match service {
+        None => format!("there is no stack {stack} with services"),
+        Some(service) => format!(
+            "stack {stack} has no service {service}: it has {}",
+            known.join(", ")
+        ),
+    }
 }
 
 fn listed(missing: &[Missing]) -> String {

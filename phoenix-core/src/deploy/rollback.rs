@@ -2,13 +2,13 @@
 
 use super::apply::{DeployEvent, Deployed, Teller, in_words, patient};
 use super::compare::without_attempt;
-use super::error::{DeployError, asking};
+use super::error::DeployError;
 use super::outcome::{OutcomeKind, ServiceOutcome};
 use super::plan::{Change, Verb};
-use super::standing::chosen;
+use super::standing::{check_chosen, chosen, of_stack};
 use crate::docker::{Engine, ServiceError, ServiceObserved, ServiceProgress, ServiceTarget};
 use crate::ground::{Deadline, causes};
-use crate::stack::{STACK_LABEL, difference};
+use crate::stack::difference;
 
 /// Returns the services of `stack` to their previous specs and waits for them; those of `only`
 /// (names or keys) when there are any. A service without another previous spec is left alone, which
@@ -24,11 +24,8 @@ pub async fn rollback(
     tell: &mut (dyn FnMut(DeployEvent) + Send),
 ) -> Result<Deployed, DeployError> {
     let mut teller = Teller::new(tell);
-    let mut found = engine
-        .services(&[(STACK_LABEL, Some(stack))], deadline)
-        .await
-        .map_err(asking(format!("stack {stack} cannot be looked at")))?;
-    found.sort_by(|a, b| a.name().cmp(b.name()));
+    let found = of_stack(engine, stack, deadline).await?;
+    check_chosen(&found, stack, only)?;
     let mut warnings = Vec::new();
     let mut awaited: Vec<(String, ServiceTarget)> = Vec::new();
     let mut outcomes = Vec::new();

@@ -185,7 +185,7 @@ pub async fn services(
         .collect())
 }
 
-async fn of_stack(
+pub(super) async fn of_stack(
     engine: &Engine,
     stack: &str,
     deadline: Deadline,
@@ -337,7 +337,9 @@ pub async fn logs(
     deadline: Deadline,
 ) -> Result<Vec<StackLine>, DeployError> {
     let mut lines = Vec::new();
-    for service in of_stack(engine, stack, deadline).await? {
+    let found = of_stack(engine, stack, deadline).await?;
+    check_chosen(&found, stack, only)?;
+    for service in found {
         if !chosen(service.name(), stack, only) {
             continue;
         }
@@ -357,6 +359,27 @@ pub async fn logs(
     }
     lines.sort_by(|a, b| a.line.time.cmp(&b.line.time));
     Ok(lines)
+}
+
+/// That there are services, and each that is chosen by name or key.
+pub(super) fn check_chosen(
+    found: &[ServiceObserved],
+    stack: &str,
+    only: &[String],
+) -> Result<(), DeployError> {
+    let one_of = |one: &String| {
+        let one = std::slice::from_ref(one);
+        found.iter().any(|found| chosen(found.name(), stack, one))
+    };
+    let lost = only.iter().find(|one| !one_of(one));
+    if found.is_empty() || lost.is_some() {
+        return Err(DeployError::Unknown {
+            stack: stack.to_owned(),
+            service: lost.filter(|_| !found.is_empty()).cloned(),
+            known: found.iter().map(|found| found.name().to_owned()).collect(),
+        });
+    }
+    Ok(())
 }
 
 /// Whether the service called `name` is among those chosen by name or key; all are when none is.

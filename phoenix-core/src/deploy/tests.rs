@@ -230,6 +230,38 @@ async fn a_plan_reads_and_never_writes() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_is_neither_rolled_back_nor_read() {
+    let (server, client) = Scripted::unix(|seen| match seen.path.as_str() {
+        "/services" if seen.query("filters").is_some_and(|one| one.contains("=st")) => {
+            ok(&json!([{
+                "ID": "s1", "Version": {"Index": 5},
+                "Spec": {"Name": "st_web", "Labels": {"com.docker.stack.namespace": "st"}},
+            }]))
+        }
+        "/services" => ok(&json!([])),
+        _ => refused(404, "not found"),
+    });
+    let deadline = Deadline::after(Duration::from_secs(5));
+    let none: &[String] = &[];
+    let wrong = ["wbe".to_owned()];
+    for (stack, only, said) in [
+        ("nobody", none, "there is no stack nobody with services"),
+        ("nobody", &wrong, "there is no stack nobody with services"),
+        ("st", &wrong, "stack st has no service wbe: it has st_web"),
+    ] {
+        let error = rollback(&client, stack, only, deadline, &mut |_| ())
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), said);
+        let error = logs(&client, stack, only, 10, deadline).await.unwrap_err();
+        assert_eq!(error.to_string(), said);
+    }
+    for operation in server.operations() {
+        assert!(operation.starts_with("GET "), "{operation}");
+    }
+}
+
+#[tokio::test]
 async fn credentials_go_with_the_question_and_with_the_service() {
     let digest = format!("sha256:{}", "a".repeat(64));
     let (server, client) = Scripted::unix(move |seen| match seen.operation().as_str() {

@@ -58,6 +58,7 @@ fn failed(error: &DeployError) -> CommandError {
         DeployError::Credentials { .. } => told.hint(
             "log in with a docker CLI whose configuration names no credential program: `auths` then holds them",
         ),
+        DeployError::Unknown { .. } => told.hint("phoenix stack ls lists the stacks that there are"),
         DeployError::Missing { .. } => {
             told.hint("create it, or declare it in the compose file without `external`")
         }
