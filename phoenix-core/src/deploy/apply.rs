@@ -392,7 +392,7 @@ impl Deployment<'_> {
 
     /// Of services that stand well, those in whose place another spec is by now: taken back by the
     /// engine, or written by somebody else.
-    async fn overtaken(
+    pub(super) async fn overtaken(
         &self,
         services: &[&ComparedService],
     ) -> Result<Vec<ServiceOutcome>, DeployError> {

@@ -258,3 +258,52 @@ async fn sweep(node: &NodeEngine, stack: &str, nodes: &[Node], deadline: Deadlin
     }
     swept
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::docker::testing::{Scripted, ok, refused, soon};
+
+    #[tokio::test]
+    async fn volumes_of_another_swarm_are_left_alone() {
+        let (server, engine) = Scripted::unix(|seen| match seen.operation().as_str() {
+            "GET /info" => ok(&json!({"Swarm": {
+                "LocalNodeState": "active", "NodeID": "n1", "RemoteManagers": null,
+            }})),
+            "GET /volumes" => ok(&json!({"Volumes": [{
+                "Name": "st_data", "Driver": "local", "Scope": "local", "Mountpoint": "/v",
+                "Options": null, "Labels": {"com.docker.stack.namespace": "st"},
+            }], "Warnings": null})),
+            "DELETE /volumes/st_data" => ok(&json!({})),
+            _ => refused(404, "not found"),
+        });
+        let node = NodeEngine {
+            name: "one".to_owned(),
+            engine,
+        };
+        let node_called = |id: &str| {
+            let node = json!({
+                "ID": id, "Version": {"Index": 1}, "Spec": {"Role": "manager", "Availability": "active"},
+                "Description": {"Hostname": "one", "Engine": {"EngineVersion": "26.1.5"}},
+                "Status": {"State": "ready", "Addr": "10.0.0.1"},
+            });
+            Node::from_json(node).unwrap()
+        };
+        let swept = sweep(&node, "st", &[node_called("other")], soon()).await;
+        assert!(swept.removed.is_empty());
+        assert!(swept.failed.unwrap().contains("no node of this swarm"));
+        assert_eq!(
+            server
+                .operations()
+                .iter()
+                .filter(|one| one.starts_with("DELETE"))
+                .count(),
+            0
+        );
+        let swept = sweep(&node, "st", &[node_called("n1")], soon()).await;
+        assert_eq!(swept.removed, ["st_data"]);
+        assert_eq!(swept.failed, None);
+    }
+}

@@ -262,6 +262,40 @@ async fn what_is_not_there_is_neither_rolled_back_nor_read() {
 }
 
 #[tokio::test]
+async fn a_service_stands_well_only_with_the_spec_that_was_sent() {
+    let (old, new) = (file("nginx:1", "rollback"), file("nginx:2", "rollback"));
+    for (found, state, kind) in [
+        (Some(&new), "completed", None),
+        (
+            Some(&old),
+            "rollback_completed",
+            Some(OutcomeKind::RolledBack),
+        ),
+        (
+            Some(&old),
+            "rollback_started",
+            Some(OutcomeKind::RolledBack),
+        ),
+        (Some(&old), "completed", Some(OutcomeKind::Replaced)),
+        (None, "", Some(OutcomeKind::Replaced)),
+    ] {
+        let listed: Vec<Value> = found
+            .map(|file| {
+                json!({"ID": "s1", "Version": {"Index": 7}, "Spec": spec(file),
+                       "UpdateStatus": {"State": state, "Message": ""}})
+            })
+            .into_iter()
+            .collect();
+        let (_server, client) = Scripted::unix(move |_| ok(&json!(listed)));
+        let deployment = Deployment::new(&client, &new, DeployOptions::default());
+        let sent = service(&new, None);
+        let overtaken = deployment.overtaken(&[&sent]).await.unwrap();
+        let kinds: Vec<OutcomeKind> = overtaken.iter().map(|one| one.kind).collect();
+        assert_eq!(kinds, Vec::from_iter(kind), "{state}");
+    }
+}
+
+#[tokio::test]
 async fn credentials_go_with_the_question_and_with_the_service() {
     let digest = format!("sha256:{}", "a".repeat(64));
     let (server, client) = Scripted::unix(move |seen| match seen.operation().as_str() {

@@ -41,6 +41,7 @@ impl Deployment<'_> {
         let mut running = service.running.clone();
         // Whether a request may have run without an answer.
         let mut uncertain = false;
+        let mut unanswered = None;
         for attempt in 0..TRIES {
             if attempt > 0 {
                 self.request().pause(PAUSE).await.ok();
@@ -73,9 +74,14 @@ impl Deployment<'_> {
             };
             match sent {
                 Ok(written) => return Ok(Written::Target(self.target(service, &written))),
-                Err(ServiceError::Changed { .. } | ServiceError::NotFound { .. }) => {}
+                Err(ServiceError::Changed { .. } | ServiceError::NotFound { .. }) => {
+                    unanswered = None;
+                }
                 Err(ServiceError::Exists { .. }) if uncertain => {}
-                Err(ServiceError::Engine { source }) if source.may_have_run() => uncertain = true,
+                Err(ServiceError::Engine { source }) if source.may_have_run() => {
+                    uncertain = true;
+                    unanswered = Some(ServiceError::Engine { source });
+                }
                 Err(error) => {
                     return match refusal(&error) {
                         Some(message) => Ok(Written::Refused(message)),
@@ -84,7 +90,10 @@ impl Deployment<'_> {
                 }
             }
         }
-        Err(DeployError::Contended { name: name.clone() })
+        Err(match unanswered {
+            Some(error) => failed(error),
+            None => DeployError::Contended { name: name.clone() },
+        })
     }
 
     /// Updates `found` to `body`. Where the engine may take that back, what is attempted is first

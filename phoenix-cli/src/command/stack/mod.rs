@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_that_of_the_failure_that_all_share() {
-        let cases: [(&[&str], u8); 11] = [
+        let cases: [(&[&str], u8); 12] = [
             (&[], 0),
             (&["converged", "completed"], 0),
             (&["rolled-back"], 1),
@@ -164,6 +164,8 @@ mod tests {
             (&["job-failed"], 15),
             (&["timed-out"], 4),
             (&["refused"], 1),
+            // It waits for an end that does not come.
+            (&["converged", "blocked"], 1),
             (&["crash-loop", "image-missing"], 1),
         ];
         for (kinds, code) in cases {
