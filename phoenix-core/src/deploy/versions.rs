@@ -232,8 +232,8 @@ pub(super) fn decide(
     }
 }
 
-/// The versions of `wanted` that can go: those beyond the newest `keep` that are neither the
-/// `current` one nor in use.
+/// The versions of `wanted` that can go: those beside the `current` one and the newest `keep`, as
+/// far as none is `used`, now or after a rollback.
 pub(super) fn retired<'o>(
     wanted: &Wanted,
     found: &'o [ObjectObserved],
@@ -247,11 +247,12 @@ pub(super) fn retired<'o>(
             wanted.is_version(object)
                 && object.labels.get(STACK_LABEL) == wanted.labels.get(STACK_LABEL)
                 && Some(object.id.as_str()) != current
-                && !used.contains(&object.id)
         })
         .collect();
     old.sort_by_key(|object| std::cmp::Reverse(object.created_at));
-    old.split_off(keep.min(old.len()))
+    let mut old = old.split_off(keep.min(old.len()));
+    old.retain(|object| !used.contains(&object.id));
+    old
 }
 
 #[cfg(test)]
