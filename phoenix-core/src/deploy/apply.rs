@@ -307,8 +307,8 @@ impl Deployment<'_> {
                 !outcome.is_some_and(|outcome| meets(outcome.kind, need.condition))
             });
             unmet.map(|need| match need.condition {
-                Condition::Completed => format!("{} to end well", need.service),
-                _ => need.service.clone(),
+                Condition::Completed => format!("waits for {} to end well", need.service),
+                _ => format!("depends on {}", need.service),
             })
         };
         while !open.is_empty() {
@@ -325,7 +325,7 @@ impl Deployment<'_> {
         }
         for service in open {
             let lost = lacks(&outcomes, service).unwrap_or_default();
-            let text = format!("was not written: it waits for {lost}");
+            let text = format!("was not written: it {lost}");
             let outcome = ServiceOutcome::new(&service.body.name, OutcomeKind::Blocked, text);
             teller.tell(DeployEvent::Ended(outcome.clone()));
             outcomes.insert(&service.body.key, outcome);
