@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 
+use phoenix_core::ground::causes;
 use phoenix_core::ground::document::Problem;
 use phoenix_core::sync::{FORMAT_VERSION, Failure};
 use serde::Serialize;
@@ -135,21 +136,6 @@ impl CommandError {
     pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
     }
-}
-
-/// The messages of `error` and of everything that caused it.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !message.ends_with(&said) {
-            message.push_str(": ");
-            message.push_str(&said);
-        }
-        source = cause.source();
-    }
-    message
 }
 
 #[derive(Serialize)]

@@ -496,10 +496,7 @@ impl Deployment<'_> {
         }
         carry_digest(&mut body.json, &found.spec);
         carry_force_update(&mut body.json, &found.spec);
-        let changes = difference(
-            &without_ignored(kept, &body.json),
-            &without_ignored(kept, &without_attempt(&found.spec)),
-        );
+        let changes = spec_changes(kept, &body.json, found);
         let action = if changes.is_empty() {
             ServiceAction::Unchanged
         } else if self.options.retry_rolled_back {
@@ -658,6 +655,18 @@ impl Deployment<'_> {
 /// Whether a service was written with this image in the compose file.
 fn same_image(running: &ServiceObserved, raw: &str) -> bool {
     running.label(IMAGE_LABEL) == Some(raw)
+}
+
+/// How `body` differs from the spec of `found`, as far as the swarm keeps it.
+pub(super) fn spec_changes(
+    kept: ApiVersion,
+    body: &Value,
+    found: &ServiceObserved,
+) -> Vec<FieldChange> {
+    difference(
+        &without_ignored(kept, body),
+        &without_ignored(kept, &without_attempt(&found.spec)),
+    )
 }
 
 /// The running spec without the label by which its last update is remembered.

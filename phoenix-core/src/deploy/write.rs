@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::compare::{ComparedService, carry_force_update, rolled_back, without_attempt};
+use super::compare::{ComparedService, carry_force_update, rolled_back, spec_changes};
 use super::error::DeployError;
 use super::{ATTEMPT_LABEL, Deployment};
 use crate::docker::{
     ApiVersion, EngineError, RegistryAuth, ServiceError, ServiceObserved, ServiceTarget,
-    ServiceWritten, without_ignored,
+    ServiceWritten,
 };
 use crate::ground::causes;
-use crate::stack::{difference, spec_digest};
+use crate::stack::spec_digest;
 
 /// So often a service may change while it is written.
 const TRIES: u32 = 6;
@@ -152,9 +152,7 @@ fn is_in_place(kept: ApiVersion, body: &Value, found: &ServiceObserved) -> bool 
 
 /// Whether `found` has `body` for its spec, as far as the swarm keeps it.
 pub(super) fn holds(kept: ApiVersion, body: &Value, found: &ServiceObserved) -> bool {
-    let declared = without_ignored(kept, body);
-    let running = without_ignored(kept, &without_attempt(&found.spec));
-    difference(&declared, &running).is_empty()
+    spec_changes(kept, body, found).is_empty()
 }
 
 /// How long the tasks of a new spec are watched: as declared, else as the engine does.

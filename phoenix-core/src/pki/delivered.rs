@@ -10,9 +10,9 @@ use time::OffsetDateTime;
 use super::key::{KeyError, PrivateKey};
 use super::observed::{CertificateError, ObservedCertificate};
 use super::pem::{self, PemError};
-use super::reason::{RenewalReason, chain_of_causes};
+use super::reason::RenewalReason;
 use super::san::SanDifference;
-use crate::ground::SecretBytes;
+use crate::ground::{SecretBytes, causes};
 
 /// What a PEM text holds.
 struct Held {
@@ -68,7 +68,7 @@ pub fn delivered_differences(
     };
     let unreadable = |error: &dyn std::error::Error| {
         vec![RenewalReason::Unreadable {
-            problem: chain_of_causes(error),
+            problem: causes(error),
         }]
     };
     let have = match Held::read(found.expose()) {

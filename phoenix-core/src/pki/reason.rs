@@ -252,18 +252,6 @@ impl fmt::Display for RenewalReason {
     }
 }
 
-/// An error's message with those of its sources.
-pub(super) fn chain_of_causes(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(": ");
-        message.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    message
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

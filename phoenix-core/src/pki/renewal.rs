@@ -11,11 +11,12 @@ use time::OffsetDateTime;
 use super::bundle::{Bundle, BundleError};
 use super::issuer::IssuerIdentity;
 use super::observed::ObservedCertificate;
-use super::reason::{RenewalReason, chain_of_causes};
+use super::reason::RenewalReason;
 use super::request::CertificateRequest;
 use super::san::SanDifference;
 use super::serial::Serial;
 use super::template::BACKDATE;
+use crate::ground::causes;
 
 /// When a certificate that is otherwise right is issued anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,7 +69,7 @@ pub fn renewal_reasons(
         Ok(None) => return vec![RenewalReason::Missing],
         Err(error) => {
             return vec![RenewalReason::Unreadable {
-                problem: chain_of_causes(error),
+                problem: causes(error),
             }];
         }
     };
@@ -115,7 +116,7 @@ pub fn renewal_reasons(
         && let Err(error) = bundle.check(request.profile(), request.sans(), now)
     {
         reasons.push(RenewalReason::BrokenChain {
-            problem: chain_of_causes(&error),
+            problem: causes(&error),
         });
     }
     reasons

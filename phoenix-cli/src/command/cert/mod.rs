@@ -11,12 +11,12 @@ mod verify;
 use std::path::Path;
 use std::sync::Arc;
 
-use phoenix_core::ground::SecretBytes;
+use phoenix_core::ground::{SecretBytes, causes};
 use phoenix_core::pki::CertificateFile;
 
 use super::Result;
 use crate::arguments::{Cert, Global};
-use crate::error::{self, CommandError};
+use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::printer::Printer;
 
@@ -43,7 +43,7 @@ pub(super) fn read(file: &Path) -> std::result::Result<CertificateFile, String> 
     let content = std::fs::read(file)
         .map(SecretBytes::new)
         .map_err(|error| error.to_string())?;
-    CertificateFile::read(content.expose()).map_err(|error| error::causes(&error))
+    CertificateFile::read(content.expose()).map_err(|error| causes(&error))
 }
 
 /// The certificates in the file that `--ca` names.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use phoenix_core::ground::{Deadline, SecretBytes};
+use phoenix_core::ground::{Deadline, SecretBytes, causes};
 use phoenix_core::pki::{CertificateFile, ServedError, peer_chain};
 use time::OffsetDateTime;
 
@@ -12,7 +12,7 @@ use super::describe::Description;
 use super::source::Source;
 use super::{read, trusted};
 use crate::arguments::{CertShow, Global};
-use crate::error::{self, CommandError};
+use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::render;
@@ -88,7 +88,7 @@ fn in_guest(
         CommandError::new(Exit::Failed, format!("{path} in guest {guest}: {problem}"))
     };
     let content = content.ok_or_else(|| failed("there is no such file"))?;
-    CertificateFile::read(content.expose()).map_err(|error| failed(&error::causes(&error)))
+    CertificateFile::read(content.expose()).map_err(|error| failed(&causes(&error)))
 }
 
 fn served(

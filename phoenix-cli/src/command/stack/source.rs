@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use phoenix_core::ground::causes;
 use phoenix_core::stack::{Compat, ComposeFile, Dialect, LoadOptions, read_variables};
 
 use crate::arguments::{CompatName, DialectName, StackSource};
@@ -59,7 +60,7 @@ fn variables(
     let mut variables = BTreeMap::new();
     for path in &source.env_file {
         let cannot = |error: &dyn std::error::Error| {
-            let what = format!("{}: {}", path.display(), error::causes(error));
+            let what = format!("{}: {}", path.display(), causes(error));
             CommandError::new(Exit::Usage, what)
         };
         let content = std::fs::read(path).map_err(|error| cannot(&error))?;
