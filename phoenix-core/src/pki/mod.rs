@@ -51,6 +51,26 @@ mod tls;
 pub mod fuzzing {
     pub use super::acme::fuzzing::{acme, responder};
     pub use super::step_ca::fuzzing::{jwe, step_ca};
+
+    use super::key::PrivateKey;
+    use super::request::{CertificateRequest, KeyType, Profile};
+
+    /// The root of the inputs that are certificates.
+    pub(super) const ROOT: &[u8] =
+        include_bytes!("../../../tests/fuzz/cases/certificate/seed-root");
+
+    /// A key, and what all answers are taken to be asked for with it.
+    pub(super) fn asked() -> (PrivateKey, CertificateRequest) {
+        let key = PrivateKey::generate(KeyType::EcdsaP256).expect("a key");
+        let request = CertificateRequest::new(
+            "app",
+            Profile::Server,
+            vec!["app.lan".parse().expect("a name")],
+            std::time::Duration::from_secs(3_600),
+            KeyType::EcdsaP256,
+        );
+        (key, request.expect("a request"))
+    }
 }
 
 pub use acme::{

@@ -13,12 +13,10 @@ use super::responder::{Answers, serve};
 use super::transport::wait;
 use super::{Acme, AcmeSettings, ChallengeSolver, external_key, order};
 use crate::ground::{SecretBytes, Trust};
+use crate::pki::fuzzing::{ROOT, asked};
 use crate::pki::key::PrivateKey;
 use crate::pki::pem;
-use crate::pki::request::{CertificateRequest, KeyType, Profile};
-
-/// The root of the inputs that are certificates.
-const ROOT: &[u8] = include_bytes!("../../../../tests/fuzz/cases/certificate/seed-root");
+use crate::pki::request::CertificateRequest;
 
 /// One issuer and one key for all inputs.
 struct Fixture {
@@ -34,17 +32,11 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let solver = ChallengeSolver::Http01 {
         listen: ([127, 0, 0, 1], 0).into(),
     };
+    let (key, request) = asked();
     Fixture {
         acme: Acme::new(settings, solver).expect("an issuer"),
-        key: PrivateKey::generate(KeyType::EcdsaP256).expect("a key"),
-        request: CertificateRequest::new(
-            "app",
-            Profile::Server,
-            vec!["app.lan".parse().expect("a name")],
-            Duration::from_secs(3_600),
-            KeyType::EcdsaP256,
-        )
-        .expect("a request"),
+        key,
+        request,
     }
 });
 

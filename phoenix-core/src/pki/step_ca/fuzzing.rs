@@ -14,10 +14,11 @@ use super::settings::StepCaSettings;
 use super::token::{Claims, Signer};
 use super::wire::{Answer, Wire};
 use crate::ground::{SecretBytes, Trust};
+use crate::pki::fuzzing::{ROOT, asked};
 use crate::pki::key::PrivateKey;
 use crate::pki::observed::fingerprint;
 use crate::pki::pem;
-use crate::pki::request::{CertificateRequest, KeyType, Profile};
+use crate::pki::request::{CertificateRequest, Profile};
 
 /// The most rounds of PBKDF2 that are done for an input.
 const FEW_ROUNDS: u32 = 1_000;
@@ -69,9 +70,6 @@ struct Fixture {
     request: CertificateRequest,
 }
 
-/// The root of the inputs that are certificates.
-const ROOT: &[u8] = include_bytes!("../../../../tests/fuzz/cases/certificate/seed-root");
-
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let url = URL.parse().expect("a URL");
     let root = rustls_pki_types::CertificateDer::from(ROOT.to_vec());
@@ -84,6 +82,7 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
         BTreeMap::from([(Profile::Server, "ops".to_owned())]),
         SecretBytes::from("secret".to_owned()),
     );
+    let (key, request) = asked();
     Fixture {
         issuer: StepCa::new(settings),
         server: Server {
@@ -91,15 +90,8 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
             root,
             root_pem,
         },
-        key: PrivateKey::generate(KeyType::EcdsaP256).expect("a key"),
-        request: CertificateRequest::new(
-            "app",
-            Profile::Server,
-            vec!["app.lan".parse().expect("a name")],
-            Duration::from_secs(3_600),
-            KeyType::EcdsaP256,
-        )
-        .expect("a request"),
+        key,
+        request,
     }
 });
 
