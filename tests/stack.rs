@@ -3,6 +3,7 @@
 
 mod stack {
     pub(crate) mod fixture;
+    pub(crate) mod followed;
 }
 
 use std::collections::BTreeSet;
@@ -269,7 +270,42 @@ async fn a_look_at_stacks(swarm: &Swarm) {
         said,
         BTreeSet::from([pair("stdout", "out"), pair("stderr", "err")])
     );
+    followed_logs(swarm).await;
     swarm.remove("talk").await;
+}
+
+/// What is written is printed as it comes, also by tasks of a later spec, until a signal comes.
+async fn followed_logs(swarm: &Swarm) {
+    let counting = "    command: [sh, -c, \"i=0; while true; do i=$$((i+1)); echo $$WORD $$i; sleep 0.1; done\"]\n    \
+                    tty: true\n    environment: { WORD: first }\n";
+    swarm.write("talk.yml", &one("busybox:1.37", counting));
+    swarm.deploy("talk.yml", "talk", &[]).await.expect(0);
+    let arguments = ["logs", "talk", "--follow", "--tail", "1", "--timestamps"];
+    let mut followed = swarm.follow(&arguments);
+    followed.until("first ").await;
+    let counting = counting.replace("WORD: first", "WORD: second");
+    swarm.write("talk.yml", &one("busybox:1.37", &counting));
+    swarm.deploy("talk.yml", "talk", &[]).await.expect(0);
+    let line = followed.until("second ").await;
+    assert!(line.starts_with("20"), "a time: {line}");
+    assert!(line.contains("Z talk_one "), "{line}");
+    followed.interrupt(0).await;
+
+    let run = swarm
+        .stack(&["logs", "talk", "--since", "1h", "--tail", "2"])
+        .await
+        .expect(0);
+    assert!(run.stdout.contains("second "), "{run}");
+    let run = swarm
+        .stack(&["logs", "talk", "--since", "2100-01-01T00:00:00Z"])
+        .await
+        .expect(0);
+    assert_eq!(run.stdout, "", "{run}");
+    // A reader that goes away ends it, too.
+    let mut followed = swarm.follow(&["logs", "talk", "-f"]);
+    followed.until("second ").await;
+    followed.close(0).await;
+    swarm.stack(&["logs", "nobody", "-f"]).await.expect(1);
 }
 
 const BOTH: &str = "

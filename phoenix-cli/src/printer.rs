@@ -126,6 +126,11 @@ impl Printer {
         self.beside_lines(|| self.out.write(bytes));
     }
 
+    /// Whether nothing that is written to stdout arrives any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        lock(&self.out.inner).broken.is_some()
+    }
+
     /// Writes to stderr.
     pub(crate) fn err(&self, text: &str) {
         self.err_bytes(text.as_bytes());

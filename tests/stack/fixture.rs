@@ -99,7 +99,7 @@ impl Swarm {
         self.lab.node(name).expect("a node")
     }
 
-    fn manager(&self) -> &Node {
+    pub(crate) fn manager(&self) -> &Node {
         self.node(&self.managers[0])
     }
 
@@ -131,7 +131,7 @@ impl Swarm {
         command
     }
 
-    fn phoenix(&self, arguments: &[&str], hosts: &[&Node]) -> Command {
+    pub(crate) fn phoenix(&self, arguments: &[&str], hosts: &[&Node]) -> Command {
         let mut all = vec!["stack".to_owned()];
         all.extend(arguments.iter().map(|one| (*one).to_owned()));
         all.extend(hosts.iter().map(|node| Self::host(node)));

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::timeout;
 use crate::exit;
@@ -198,12 +200,54 @@ pub(crate) struct StackLogs {
     #[arg(value_name = "SERVICE")]
     pub(crate) services: Vec<String>,
 
-    /// How many of every task's last lines
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub(crate) tail: u32,
+    /// How many of every task's last lines, or `all`
+    #[arg(short = 'n', long, value_name = "N", default_value = "100", value_parser = tail)]
+    pub(crate) tail: Tail,
+
+    /// Only what was written since: a time like 2030-01-31T12:00:00Z, or how long ago, like 10m
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    pub(crate) since: Option<OffsetDateTime>,
+
+    /// Go on printing what is written, until interrupted: that is no failure
+    ///
+    /// A service that is added to the stack meanwhile is not among those that are printed.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Print when each line was written
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
 
     #[command(flatten)]
     pub(crate) swarm: SwarmPlace,
+}
+
+/// How many lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// As many as there are.
+    All,
+    /// So many.
+    Last(u32),
+}
+
+fn tail(text: &str) -> Result<Tail, String> {
+    match text.parse() {
+        Ok(count) => Ok(Tail::Last(count)),
+        Err(_) if text == "all" => Ok(Tail::All),
+        Err(_) => Err("it is a number of lines, or `all`".to_owned()),
+    }
+}
+
+/// A time, or how long ago it was.
+fn since(text: &str) -> Result<OffsetDateTime, String> {
+    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(time);
+    }
+    humantime::parse_duration(text)
+        .ok()
+        .and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago.try_into().ok()?))
+        .ok_or_else(|| "write it like 10m, or like 2030-01-31T12:00:00Z".to_owned())
 }
 
 /// Arguments of `stack rollback`.

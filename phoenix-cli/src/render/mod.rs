@@ -27,8 +27,7 @@ pub(crate) use plan::{change, plan, plan_line};
 pub(crate) use problems::{Severity, count, problem};
 pub(crate) use report::report;
 pub(crate) use stack::{
-    deployed, removed, stack_event, stack_lines, stack_list, stack_plan, stack_services,
-    stack_tasks,
+    deployed, removed, stack_event, stack_line, stack_list, stack_plan, stack_services, stack_tasks,
 };
 pub(crate) use status::status;
 

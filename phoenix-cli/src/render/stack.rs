@@ -233,18 +233,16 @@ pub(crate) fn stack_tasks(layout: &Layout, tasks: &[TaskStanding]) -> String {
     table(layout, header, &rows)
 }
 
-/// What tasks wrote.
-pub(crate) fn stack_lines(layout: &Layout, lines: &[StackLine]) -> String {
-    let mut text = String::new();
-    for one in lines {
-        let task: String = one.line.task.chars().take(12).collect();
-        let from = format!("{} {task} |", escape::line(&one.service));
-        let _ = writeln!(
-            text,
-            "{} {}",
-            layout.paint(Layout::DIM, &from),
-            escape::line(&one.line.text)
-        );
+/// A line that a task wrote.
+pub(crate) fn stack_line(layout: &Layout, one: &StackLine, timestamps: bool) -> String {
+    let task: String = one.line.task.chars().take(12).collect();
+    let mut from = format!("{} {task} |", escape::line(&one.service));
+    if timestamps {
+        from = format!("{} {from}", escape::line(&one.line.time));
     }
-    text
+    format!(
+        "{} {}\n",
+        layout.paint(Layout::DIM, &from),
+        escape::line(&one.line.text)
+    )
 }

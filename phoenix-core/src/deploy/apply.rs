@@ -13,8 +13,8 @@ use super::versions::{Decision, Wanted};
 use super::write::{Written, holds};
 use super::{Deployment, Missing, MissingKind};
 use crate::docker::{
-    LogSource, NetworkError, ObjectError, ObjectKind, ObjectObserved, ServiceProgress,
-    ServiceTarget, UpdateState, Verdict, WaitOptions,
+    LogOptions, LogSource, NetworkError, ObjectError, ObjectKind, ObjectObserved, ServiceProgress,
+    ServiceTarget, UpdateState, Verdict, WaitOptions, has_terminal,
 };
 use crate::ground::Deadline;
 use crate::stack::model::Condition;
@@ -382,7 +382,8 @@ impl Deployment<'_> {
             {
                 outcome = other.clone();
             }
-            ended.push((service, self.with_log(outcome).await));
+            let terminal = has_terminal(&service.body.json);
+            ended.push((service, self.with_log(outcome, terminal).await));
         }
         for (_, outcome) in &ended {
             teller.tell(DeployEvent::Ended(outcome.clone()));
@@ -482,19 +483,17 @@ impl Deployment<'_> {
     }
 
     /// The same outcome with the last lines of the task that failed, where they are wanted and to
-    /// be had.
-    async fn with_log(&self, mut outcome: ServiceOutcome) -> ServiceOutcome {
+    /// be had; `terminal`: whether it has one.
+    async fn with_log(&self, mut outcome: ServiceOutcome, terminal: bool) -> ServiceOutcome {
         if let Some(task) = &outcome.task
             && self.options.log_lines > 0
         {
+            let options = LogOptions::default()
+                .with_tail(self.options.log_lines)
+                .with_tty(terminal);
             let lines = self
                 .engine
-                .logs(
-                    LogSource::Task(task),
-                    self.options.log_lines,
-                    false,
-                    self.request(),
-                )
+                .logs(LogSource::Task(task), options, self.request())
                 .await;
             match lines {
                 Ok(lines) => outcome.log = lines.into_iter().map(|line| line.text).collect(),

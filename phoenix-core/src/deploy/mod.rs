@@ -66,7 +66,8 @@ pub use plan::{
 pub use removal::{NodeEngine, Removed, UnreachedNode, remove};
 pub use rollback::rollback;
 pub use standing::{
-    ServiceStanding, StackLine, StackSummary, TaskStanding, list, logs, services, tasks,
+    ServiceStanding, StackLine, StackSummary, TaskStanding, follow_logs, list, logs, services,
+    tasks,
 };
 
 use crate::docker::{Engine, RegistryAuth};

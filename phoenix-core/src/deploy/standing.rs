@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::stream::{self, Stream};
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::error::{DeployError, asking};
 use crate::docker::{
-    Engine, LogLine, LogSource, ObjectKind, ServiceMode, ServiceObserved, ServiceTarget, Task,
+    Engine, EngineError, LogLine, LogOptions, LogSource, ObjectKind, ServiceMode, ServiceObserved,
+    ServiceTarget, Task, has_terminal,
 };
 use crate::ground::Deadline;
 use crate::stack::STACK_LABEL;
@@ -324,33 +326,28 @@ fn is_last(task: &Task, all: &[Task]) -> bool {
         .any(|other| seat(other) == seat(task) && other.created_at > task.created_at)
 }
 
-/// The last `tail` lines of every task of the services of `stack`, in the order of their times; of
-/// those of `only` (names or keys) when there are any.
+/// What the tasks of the services of `stack` wrote, in the order of its times; of those of `only`
+/// (names or keys) when there are any. Which of their containers have a terminal is looked up.
 ///
 /// # Errors
-/// [`DeployError::Engine`].
+/// [`DeployError::Engine`], [`DeployError::Unknown`].
 pub async fn logs(
     engine: &Engine,
     stack: &str,
     only: &[String],
-    tail: u32,
+    options: LogOptions,
     deadline: Deadline,
 ) -> Result<Vec<StackLine>, DeployError> {
     let mut lines = Vec::new();
-    let found = of_stack(engine, stack, deadline).await?;
-    check_chosen(&found, stack, only)?;
-    for service in found {
-        if !chosen(service.name(), stack, only) {
-            continue;
-        }
-        let tty = service.spec.pointer("/TaskTemplate/ContainerSpec/TTY") == Some(&true.into());
+    for service in written_by(engine, stack, only, deadline).await? {
         let found = engine
-            .logs(LogSource::Service(&service.id), tail, tty, deadline)
+            .logs(
+                LogSource::Service(&service.id),
+                options.with_tty(has_terminal(&service.spec)),
+                deadline,
+            )
             .await
-            .map_err(asking(format!(
-                "the logs of {} cannot be had",
-                service.name()
-            )))?;
+            .map_err(no_logs(service.name()))?;
         let service = service.name().to_owned();
         lines.extend(found.into_iter().map(|line| StackLine {
             service: service.clone(),
@@ -359,6 +356,63 @@ pub async fn logs(
     }
     lines.sort_by(|a, b| a.line.time.cmp(&b.line.time));
     Ok(lines)
+}
+
+/// As [`logs`], then what the tasks write from now on, those that the services get later too; a
+/// service that the stack gets later is not among them. Lines of different tasks come as the
+/// engine sends them. `deadline`: until the engine begins to answer. The stream ends when the
+/// services are gone, and with an error when the connection breaks.
+///
+/// # Errors
+/// [`DeployError::Engine`], [`DeployError::Unknown`].
+pub async fn follow_logs(
+    engine: &Engine,
+    stack: &str,
+    only: &[String],
+    options: LogOptions,
+    deadline: Deadline,
+) -> Result<impl Stream<Item = Result<StackLine, DeployError>> + Send + Unpin, DeployError> {
+    let mut followed = Vec::new();
+    for service in written_by(engine, stack, only, deadline).await? {
+        let lines = engine
+            .follow_logs(
+                LogSource::Service(&service.id),
+                options.with_tty(has_terminal(&service.spec)),
+                deadline,
+            )
+            .await
+            .map_err(no_logs(service.name()))?;
+        let name = service.name().to_owned();
+        let lines = stream::try_unfold((lines, name), async |(mut lines, name)| {
+            match lines.next().await {
+                Ok(Some(line)) => {
+                    let service = name.clone();
+                    Ok(Some((StackLine { service, line }, (lines, name))))
+                }
+                Ok(None) => Ok(None),
+                Err(error) => Err(no_logs(&name)(error)),
+            }
+        });
+        followed.push(Box::pin(lines));
+    }
+    Ok(stream::select_all(followed))
+}
+
+fn no_logs(service: &str) -> impl FnOnce(EngineError) -> DeployError {
+    asking(format!("the logs of {service} cannot be had"))
+}
+
+/// The services of `stack` that are chosen.
+async fn written_by(
+    engine: &Engine,
+    stack: &str,
+    only: &[String],
+    deadline: Deadline,
+) -> Result<Vec<ServiceObserved>, DeployError> {
+    let mut found = of_stack(engine, stack, deadline).await?;
+    check_chosen(&found, stack, only)?;
+    found.retain(|service| chosen(service.name(), stack, only));
+    Ok(found)
 }
 
 /// That there are services, and each that is chosen by name or key.

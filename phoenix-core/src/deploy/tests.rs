@@ -10,7 +10,7 @@ use super::plan::ServiceAction;
 use super::write::Written;
 use super::*;
 use crate::docker::testing::{Reply, Scripted, Seen, ok, refused};
-use crate::docker::{ApiVersion, ServiceObserved};
+use crate::docker::{ApiVersion, LogOptions, ServiceObserved};
 use crate::ground::SecretBytes;
 use crate::stack::{LoadOptions, RenderContext, spec_digest};
 
@@ -253,7 +253,9 @@ async fn what_is_not_there_is_neither_rolled_back_nor_read() {
             .await
             .unwrap_err();
         assert_eq!(error.to_string(), said);
-        let error = logs(&client, stack, only, 10, deadline).await.unwrap_err();
+        let error = logs(&client, stack, only, LogOptions::default(), deadline)
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), said);
     }
     for operation in server.operations() {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bollard::{BollardRequest, Docker};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -262,7 +263,7 @@ impl Call {
         }
     }
 
-    fn operation(&self) -> String {
+    pub(super) fn operation(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 }
@@ -465,7 +466,12 @@ impl Engine {
             return self.send_here(&call, deadline, None).await;
         }
         loop {
-            let error = match self.send_around(&call, deadline).await {
+            let sent = self
+                .around(&call, deadline, |member, limit| {
+                    Box::pin(member.send_here(&call, limit, Some(CONNECT_LIMIT)))
+                })
+                .await;
+            let error = match sent {
                 Ok(body) => return Ok(body),
                 Err(error) => error,
             };
@@ -478,9 +484,33 @@ impl Engine {
         }
     }
 
-    /// Sends a call to each of the engines in turn, from the one that answered last, until one
+    /// Sends a call once, and gives the answer as it comes, with the engine that it comes from. The
+    /// deadline is for its beginning.
+    pub(super) async fn open(
+        &self,
+        call: &Call,
+        deadline: Deadline,
+    ) -> Result<(Self, Incoming), EngineError> {
+        if self.others.is_empty() {
+            return Ok((self.clone(), self.open_here(call, deadline, None).await?));
+        }
+        self.around(call, deadline, |member, limit| {
+            Box::pin(async move {
+                let body = member.open_here(call, limit, Some(CONNECT_LIMIT)).await?;
+                Ok((member.clone(), body))
+            })
+        })
+        .await
+    }
+
+    /// Has a call sent to each of the engines in turn, from the one that answered last, until one
     /// takes it. The error is that of one that answered, where any did.
-    async fn send_around(&self, call: &Call, deadline: Deadline) -> Result<Bytes, EngineError> {
+    async fn around<'a, T>(
+        &'a self,
+        call: &'a Call,
+        deadline: Deadline,
+        send: impl Fn(&'a Self, Deadline) -> BoxFuture<'a, Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
         let count = self.others.len() + 1;
         let first = self.turn.load(Ordering::Relaxed);
         let mut failed: Option<EngineError> = None;
@@ -495,8 +525,7 @@ impl Engine {
             } else {
                 deadline
             };
-            let sent = member.send_here(call, limit, Some(CONNECT_LIMIT)).await;
-            match sent {
+            match send(member, limit).await {
                 Err(error) if call.may_go_elsewhere(&error) => {
                     tracing::debug!(endpoint = %member.endpoint, %error, "asking another manager");
                     if failed.is_none() || error.refusal().is_some() {
@@ -526,23 +555,56 @@ impl Engine {
         connect: Option<Duration>,
     ) -> Result<Bytes, EngineError> {
         let operation = call.operation();
+        let request = self.request_of(call, deadline, connect).await?;
+        let (_, body) = self
+            .exchange(request, &operation, deadline, connect)
+            .await?;
+        Ok(body)
+    }
+
+    /// As [`Self::send_here`], with the answer as it comes.
+    async fn open_here(
+        &self,
+        call: &Call,
+        deadline: Deadline,
+        connect: Option<Duration>,
+    ) -> Result<Incoming, EngineError> {
+        let operation = call.operation();
+        let request = self.request_of(call, deadline, connect).await?;
+        let response = self.head(request, &operation, deadline, connect).await?;
+        let (head, body) = response.into_parts();
+        if head.status.is_success() {
+            return Ok(body);
+        }
+        let body = self.whole(body, &operation, deadline).await?;
+        Err(self.rejected(&operation, head.status.as_u16(), &body_message(&body)))
+    }
+
+    /// That the connection broke while `operation` was being answered.
+    pub(super) fn broke_off(&self, operation: &str, error: hyper::Error) -> EngineError {
+        Fault::Ambiguous(error.into()).into_error(&self.endpoint, operation)
+    }
+
+    /// The request for a call, in the version that this engine speaks.
+    async fn request_of(
+        &self,
+        call: &Call,
+        deadline: Deadline,
+        connect: Option<Duration>,
+    ) -> Result<Request<Full<Bytes>>, EngineError> {
         let version = match (self.version.get(), connect) {
             (Some(version), _) => *version,
             (None, None) => self.api_version(deadline).await?,
             (None, Some(limit)) => self.api_version(deadline.at_most(limit)).await?,
         };
         let path = format!("/v{version}{}{}", call.path, call.query);
-        let request = self.request(
+        self.request(
             call.method.clone(),
             &path,
             call.registry_auth.clone(),
             call.body.clone().unwrap_or_default(),
-            &operation,
-        )?;
-        let (_, body) = self
-            .exchange(request, &operation, deadline, connect)
-            .await?;
-        Ok(body)
+            &call.operation(),
+        )
     }
 
     /// Sends a write until it is not refused for a passing reason any more. Says whether an
@@ -606,17 +668,27 @@ impl Engine {
     ) -> Result<(HeaderMap, Bytes), EngineError> {
         let response = self.head(request, operation, deadline, connect).await?;
         let (head, body) = response.into_parts();
-        let fault = |fault: Fault| fault.into_error(&self.endpoint, operation);
-        let body = deadline
-            .run(body.collect())
-            .await
-            .map_err(|elapsed| fault(Fault::from_elapsed(elapsed, true)))?
-            .map_err(|error| fault(Fault::Ambiguous(error.into())))?
-            .to_bytes();
+        let body = self.whole(body, operation, deadline).await?;
         if head.status.is_success() {
             return Ok((head.headers, body));
         }
         Err(self.rejected(operation, head.status.as_u16(), &body_message(&body)))
+    }
+
+    /// All of an answer's body.
+    async fn whole(
+        &self,
+        body: Incoming,
+        operation: &str,
+        deadline: Deadline,
+    ) -> Result<Bytes, EngineError> {
+        let whole = deadline.run(body.collect()).await.map_err(|elapsed| {
+            Fault::from_elapsed(elapsed, true).into_error(&self.endpoint, operation)
+        })?;
+        match whole {
+            Ok(whole) => Ok(whole.to_bytes()),
+            Err(error) => Err(self.broke_off(operation, error)),
+        }
     }
 
     async fn head(

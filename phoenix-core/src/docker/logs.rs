@@ -3,9 +3,13 @@
 //! Invariant: the bytes are a program's own: they are neither trusted nor shown here, and lines
 //! that are no UTF-8 are kept with the replacement character.
 
+use std::collections::VecDeque;
 use std::fmt;
 
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use super::engine::{Call, Engine};
 use super::error::EngineError;
@@ -35,6 +39,8 @@ pub enum LogStream {
     Stdout,
     /// Standard error.
     Stderr,
+    /// Not written by a task: the engine says why there is not everything, as when a node is away.
+    Engine,
 }
 
 /// Whose logs.
@@ -55,9 +61,43 @@ impl fmt::Display for LogSource<'_> {
     }
 }
 
+/// Which lines, and how they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct LogOptions {
+    /// How many of every task's last lines. Default all that the engine has.
+    pub tail: Option<u32>,
+    /// Only what was written at this time or later. Default from the beginning.
+    pub since: Option<OffsetDateTime>,
+    /// Whether the containers have a terminal, which the stream cannot tell.
+    pub tty: bool,
+}
+
+impl LogOptions {
+    /// With the last lines of every task only.
+    #[must_use]
+    pub fn with_tail(mut self, tail: u32) -> Self {
+        self.tail = Some(tail);
+        self
+    }
+
+    /// With what was written at `since` or later only.
+    #[must_use]
+    pub fn with_since(mut self, since: OffsetDateTime) -> Self {
+        self.since = Some(since);
+        self
+    }
+
+    /// Of containers that have a terminal, or have none.
+    #[must_use]
+    pub fn with_tty(mut self, tty: bool) -> Self {
+        self.tty = tty;
+        self
+    }
+}
+
 impl Engine {
-    /// The last `tail` lines of every task of `source`, in the order of their times. `tty`:
-    /// whether its containers have a terminal, which the stream cannot tell.
+    /// What every task of `source` wrote, in the order of its times.
     ///
     /// The manager asks the nodes; one that is down gives nothing.
     ///
@@ -66,61 +106,182 @@ impl Engine {
     pub async fn logs(
         &self,
         source: LogSource<'_>,
-        tail: u32,
-        tty: bool,
+        options: LogOptions,
         deadline: Deadline,
     ) -> Result<Vec<LogLine>, EngineError> {
-        let path = match source {
-            LogSource::Service(id) => ["services", id, "logs"],
-            LogSource::Task(id) => ["tasks", id, "logs"],
-        };
-        let call = Call::get(&path)
-            .query("stdout", "1")
-            .query("stderr", "1")
-            .query("timestamps", "1")
-            .query("details", "1")
-            .query("tail", &tail.to_string());
-        let body = self.send(call, deadline).await?;
-        let mut lines = if tty {
-            lines(LogStream::Stdout, &body)
-        } else {
-            frames(&body)
-                .flat_map(|(stream, content)| lines(stream, content))
-                .collect()
-        };
+        let body = self.send(call(source, options, false), deadline).await?;
+        let mut decoder = Decoder::new(options.tty);
+        decoder.feed(&body);
+        decoder.end();
+        let mut lines = Vec::from(decoder.lines);
         lines.sort_by(|a, b| a.time.cmp(&b.time));
         Ok(lines)
     }
+
+    /// As [`Engine::logs`], then what the tasks write from now on, those that the service gets
+    /// later too. `deadline`: until the engine begins to answer; the lines have none.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn follow_logs(
+        &self,
+        source: LogSource<'_>,
+        options: LogOptions,
+        deadline: Deadline,
+    ) -> Result<FollowedLogs, EngineError> {
+        let call = call(source, options, true);
+        let operation = call.operation();
+        let (engine, body) = self.open(&call, deadline).await?;
+        Ok(FollowedLogs {
+            engine,
+            operation,
+            body,
+            decoder: Decoder::new(options.tty),
+        })
+    }
 }
 
-/// The frames of a multiplexed stream: a byte for the stream, three of nothing, four of length
-/// (big endian), then the content. What is cut off at the end is left out.
-fn frames(mut body: &[u8]) -> impl Iterator<Item = (LogStream, &[u8])> {
-    std::iter::from_fn(move || {
-        let (head, rest) = body.split_first_chunk::<8>()?;
-        let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-        let length = usize::try_from(length).ok()?;
-        let content = rest.get(..length)?;
-        body = &rest[length..];
-        let stream = if head[0] == 2 {
-            LogStream::Stderr
+fn call(source: LogSource<'_>, options: LogOptions, follow: bool) -> Call {
+    let path = match source {
+        LogSource::Service(id) => ["services", id, "logs"],
+        LogSource::Task(id) => ["tasks", id, "logs"],
+    };
+    let mut call = Call::get(&path)
+        .query("stdout", "1")
+        .query("stderr", "1")
+        .query("timestamps", "1")
+        .query("details", "1");
+    if let Some(tail) = options.tail {
+        call = call.query("tail", &tail.to_string());
+    }
+    if let Some(since) = options.since {
+        let (seconds, rest) = (since.unix_timestamp(), since.nanosecond());
+        call = call.query("since", &format!("{seconds}.{rest:09}"));
+    }
+    if follow {
+        call = call.query("follow", "1");
+    }
+    call
+}
+
+/// Lines as they are written. Dropping it ends it.
+#[derive(Debug)]
+pub struct FollowedLogs {
+    engine: Engine,
+    operation: String,
+    body: Incoming,
+    decoder: Decoder,
+}
+
+impl FollowedLogs {
+    /// The next line, as soon as there is one; `None` when the engine ends the answer, as it does
+    /// when the service is gone. It may be dropped at any time without losing a line.
+    ///
+    /// # Errors
+    /// [`EngineError::Ambiguous`] when the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<LogLine>, EngineError> {
+        loop {
+            if let Some(line) = self.decoder.lines.pop_front() {
+                return Ok(Some(line));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.decoder.feed(&data);
+                    }
+                }
+                Some(Err(error)) => return Err(self.engine.broke_off(&self.operation, error)),
+                None => {
+                    self.decoder.end();
+                    return Ok(self.decoder.lines.pop_front());
+                }
+            }
+        }
+    }
+}
+
+/// Takes a stream apart, in whatever pieces it comes.
+///
+/// Where a container has no terminal the stream is of frames: a byte for the stream, three of
+/// nothing, four of length (big endian), then the content. A frame that is cut off is left out.
+#[derive(Debug)]
+struct Decoder {
+    tty: bool,
+    /// What has come and is no whole frame or line yet.
+    rest: Vec<u8>,
+    lines: VecDeque<LogLine>,
+}
+
+impl Decoder {
+    fn new(tty: bool) -> Self {
+        Self {
+            tty,
+            rest: Vec::new(),
+            lines: VecDeque::new(),
+        }
+    }
+
+    fn feed(&mut self, piece: &[u8]) {
+        self.rest.extend_from_slice(piece);
+        let mut taken = 0;
+        if self.tty {
+            if let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') {
+                taken = end + 1;
+                self.lines
+                    .extend(lines(LogStream::Stdout, &self.rest[..taken]));
+            }
         } else {
-            LogStream::Stdout
-        };
-        Some((stream, content))
-    })
+            while let Some((stream, content)) = frame(&self.rest[taken..]) {
+                taken += FRAME_HEAD + content.len();
+                self.lines.extend(lines(stream, content));
+            }
+        }
+        self.rest.drain(..taken);
+    }
+
+    /// Nothing more comes.
+    fn end(&mut self) {
+        let rest = std::mem::take(&mut self.rest);
+        if self.tty {
+            self.lines.extend(lines(LogStream::Stdout, &rest));
+        }
+    }
 }
 
-fn lines(stream: LogStream, content: &[u8]) -> Vec<LogLine> {
+/// How long the head of a frame is.
+const FRAME_HEAD: usize = 8;
+
+/// The frame that `bytes` begin with, where it is whole.
+fn frame(bytes: &[u8]) -> Option<(LogStream, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD>()?;
+    let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    let content = rest.get(..usize::try_from(length).ok()?)?;
+    let stream = match head[0] {
+        2 => LogStream::Stderr,
+        3 => LogStream::Engine,
+        _ => LogStream::Stdout,
+    };
+    Some((stream, content))
+}
+
+fn lines(stream: LogStream, content: &[u8]) -> impl Iterator<Item = LogLine> {
     content
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
-        .map(|line| line_of(stream, &String::from_utf8_lossy(line)))
-        .collect()
+        .map(move |line| line_of(stream, &String::from_utf8_lossy(line)))
 }
 
-/// `TIME KEY=VALUE,KEY=VALUE TEXT`.
+/// `TIME KEY=VALUE,KEY=VALUE TEXT`; of the engine itself the text alone.
 fn line_of(stream: LogStream, line: &str) -> LogLine {
+    if stream == LogStream::Engine {
+        return LogLine {
+            task: String::new(),
+            node: String::new(),
+            stream,
+            time: String::new(),
+            text: line.to_owned(),
+        };
+    }
     let (time, rest) = line.split_once(' ').unwrap_or((line, ""));
     let (details, text) = rest.split_once(' ').unwrap_or((rest, ""));
     let detail = |key: &str| {
@@ -144,41 +305,57 @@ fn line_of(stream: LogStream, line: &str) -> LogLine {
 mod tests {
     use super::*;
 
+    /// What comes of a stream that arrives in pieces of `size`.
+    fn decoded(tty: bool, stream: &[u8], size: usize) -> Vec<LogLine> {
+        let mut decoder = Decoder::new(tty);
+        for piece in stream.chunks(size) {
+            decoder.feed(piece);
+        }
+        decoder.end();
+        decoder.lines.into()
+    }
+
     #[test]
-    fn a_stream_is_taken_apart_and_a_torn_frame_left_out() {
+    fn a_stream_is_taken_apart_however_it_comes_and_a_torn_frame_left_out() {
         let text =
             b"2026-01-01T00:00:00.5Z com.docker.swarm.node.id=n,com.docker.swarm.task.id=t a b\n";
-        let mut body = vec![
-            2,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            u8::try_from(text.len()).expect("short"),
-        ];
+        let mut body = vec![2, 0, 0, 0, 0, 0, 0];
+        body.push(u8::try_from(text.len()).expect("short"));
         body.extend_from_slice(text);
+        body.extend([3, 0, 0, 0, 0, 0, 0, 9]);
+        body.extend_from_slice(b"a is away");
         body.extend([1, 0, 0, 0, 0, 0, 0, 9, b'x']);
-        let found: Vec<LogLine> = frames(&body)
-            .flat_map(|(stream, content)| lines(stream, content))
-            .collect();
-        assert_eq!(
-            found,
-            [LogLine {
-                task: "t".to_owned(),
-                node: "n".to_owned(),
-                stream: LogStream::Stderr,
-                time: "2026-01-01T00:00:00.5Z".to_owned(),
-                text: "a b".to_owned(),
-            }]
-        );
+        let engine = LogLine {
+            task: String::new(),
+            node: String::new(),
+            stream: LogStream::Engine,
+            time: String::new(),
+            text: "a is away".to_owned(),
+        };
+        for size in 1..=body.len() {
+            assert_eq!(
+                decoded(false, &body, size),
+                [
+                    LogLine {
+                        task: "t".to_owned(),
+                        node: "n".to_owned(),
+                        stream: LogStream::Stderr,
+                        time: "2026-01-01T00:00:00.5Z".to_owned(),
+                        text: "a b".to_owned(),
+                    },
+                    engine.clone(),
+                ]
+            );
+        }
     }
 
     #[test]
     fn lines_of_a_terminal_have_no_frames() {
-        let found = lines(LogStream::Stdout, b"T d=1 one\r\nT d=1 \xff\nT\n");
-        let texts: Vec<&str> = found.iter().map(|line| line.text.as_str()).collect();
-        assert_eq!(texts, ["one", "\u{fffd}", ""]);
+        let stream = b"T d=1 one\r\nT d=1 \xff\nT\nT d=1 last";
+        for size in 1..=stream.len() {
+            let found = decoded(true, stream, size);
+            let texts: Vec<&str> = found.iter().map(|line| line.text.as_str()).collect();
+            assert_eq!(texts, ["one", "\u{fffd}", "", "last"]);
+        }
     }
 }

@@ -50,11 +50,12 @@ pub use engine::{ApiVersion, Endpoint, Engine, EngineInfo, EngineVersion, Exchan
 pub use error::{EngineError, Refusal, Unreached};
 pub use ignored::{Ignored, IgnoredOn, ignored_by, ignored_on, kept_by, without_ignored};
 pub use judge::{TaskFailure, Verdict, judge};
-pub use logs::{LogLine, LogSource, LogStream};
+pub use logs::{FollowedLogs, LogLine, LogOptions, LogSource, LogStream};
 pub use network::{NetworkDifference, NetworkError, NetworkObserved, NetworkSpec};
 pub use node::{ManagerStatus, Node, NodeError, NodeRole};
 pub use registry::{ImagePlatform, RegistryAuth, RegistryImage};
 pub use secret::{ObjectError, ObjectKind, ObjectObserved, check_object_name, sha256};
+pub(crate) use service::has_terminal;
 pub use service::{
     ServiceCounts, ServiceError, ServiceMode, ServiceObserved, ServiceWritten, UpdateState,
     UpdateStatus,

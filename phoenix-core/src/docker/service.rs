@@ -176,6 +176,12 @@ pub struct UpdateStatus {
     pub ended_at: Option<OffsetDateTime>,
 }
 
+/// Whether a spec gives its containers a terminal.
+pub(crate) fn has_terminal(spec: &Value) -> bool {
+    let tty = spec.pointer("/TaskTemplate/ContainerSpec/TTY");
+    tty == Some(&Value::Bool(true))
+}
+
 /// The identifiers of the secrets and configs that a spec refers to.
 fn objects_of(spec: &Value) -> impl Iterator<Item = &str> {
     let container = spec.pointer("/TaskTemplate/ContainerSpec");

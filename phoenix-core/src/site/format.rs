@@ -853,6 +853,16 @@ pub(super) static STACK: Object = object(
             "Stacks that must have converged first.",
         ),
         key(
+            "keep",
+            Shape::Integer(0, 100),
+            "How many old versions of a secret or config of the stack stay, for a rollback to find. Default 1.",
+        ),
+        key(
+            "prune",
+            Shape::Boolean,
+            "Whether services, networks, secrets and configs of the stack that its compose files do not have any more are removed. Default false.",
+        ),
+        key(
             "timeout",
             Shape::Duration,
             "How long its services may take to converge. Default `timeouts.converge`.",

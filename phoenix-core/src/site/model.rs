@@ -505,6 +505,10 @@ pub struct Stack {
     pub service_labels: BTreeMap<String, BTreeMap<String, String>>,
     /// Stacks that must have converged first.
     pub after: Vec<String>,
+    /// How many old versions of a secret or config of the stack stay. Default 1.
+    pub keep: usize,
+    /// Whether what the compose files do not have any more is removed. Default false.
+    pub prune: bool,
     /// How long its services may take to converge. Default [`Timeouts::converge`].
     pub timeout: Duration,
 }

@@ -95,6 +95,8 @@ fn stack<'d>(
     {
         at.refuse("only files of `dialect: compose` have profiles");
     }
+    let keep = or(fields, "keep", 1, |count| count.integer(0_usize..=100));
+    let prune = or(fields, "prune", false, |value| value.boolean());
     let timeout = match fields.get("timeout") {
         Some(timeout) => values::wait(&timeout),
         None => converge,
@@ -134,6 +136,8 @@ fn stack<'d>(
             .into_iter()
             .map(|(name, _)| name.to_owned())
             .collect(),
+        keep: keep?,
+        prune: prune?,
         timeout: timeout?,
     })
 }

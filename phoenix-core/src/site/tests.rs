@@ -224,6 +224,8 @@ fn the_example_is_read_completely() {
             .map(|path| Path::new("/site").join(path))
     );
     assert_eq!(reports.compat, Compat::Docker);
+    assert_eq!((web.keep, web.prune), (1, false));
+    assert_eq!((reports.keep, reports.prune), (3, true));
     let wiki = site.stacks["wiki"].load_options();
     assert_eq!(
         (wiki.dialect, wiki.profiles),

@@ -4,14 +4,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phoenix_core::deploy::{self, DeployError};
+use futures_util::StreamExt;
+use phoenix_core::deploy::{self, DeployError, StackLine};
+use phoenix_core::docker::{LogOptions, LogStream};
 use phoenix_core::ground::Deadline;
 use phoenix_core::sync::FORMAT_VERSION;
 use serde::Serialize;
 
 use super::failed;
 use super::place::Swarm;
-use crate::arguments::{Global, StackLogs, StackLs, StackPs, StackServices};
+use crate::arguments::{Global, StackLogs, StackLs, StackPs, StackServices, Tail};
 use crate::command::{Result, interrupted, until_interrupted};
 use crate::error::CommandError;
 use crate::exit::Exit;
@@ -123,25 +125,69 @@ pub(super) fn ps(global: &Global, printer: &Arc<Printer>, arguments: &StackPs) -
     Ok(Exit::Success)
 }
 
-/// Prints what tasks wrote.
+/// Prints what tasks wrote, and with `--follow` what they go on to write.
 pub(super) fn logs(global: &Global, printer: &Arc<Printer>, arguments: &StackLogs) -> Result {
     let swarm = Swarm::of(global, printer, &arguments.swarm)?;
-    let lines = ended(
-        printer,
-        deploy::logs(
-            &swarm.engine,
-            &arguments.name,
-            &arguments.services,
-            arguments.tail,
-            Deadline::after(LOOK),
-        ),
-    )?;
-    if printer.json() {
-        for line in &lines {
-            printer.json_line(line);
-        }
-    } else {
-        printer.out(&render::stack_lines(printer.layout(), &lines));
+    let mut options = LogOptions::default();
+    if let Tail::Last(count) = arguments.tail {
+        options = options.with_tail(count);
     }
-    Ok(Exit::Success)
+    if let Some(since) = arguments.since {
+        options = options.with_since(since);
+    }
+    if arguments.follow {
+        return follow(printer, &swarm, arguments, options);
+    }
+    let (stack, only) = (&arguments.name, &arguments.services);
+    let work = deploy::logs(&swarm.engine, stack, only, options, Deadline::after(LOOK));
+    let mut exit = Exit::Success;
+    for line in ended(printer, work)? {
+        exit = print(printer, arguments, &line).unwrap_or(exit);
+    }
+    Ok(exit)
+}
+
+/// Prints what tasks write until a signal comes, which is how it is meant to end.
+fn follow(
+    printer: &Arc<Printer>,
+    swarm: &Swarm,
+    arguments: &StackLogs,
+    options: LogOptions,
+) -> Result {
+    let mut exit = Exit::Success;
+    let work = async {
+        let (stack, only) = (&arguments.name, &arguments.services);
+        let deadline = Deadline::after(LOOK);
+        let mut lines = deploy::follow_logs(&swarm.engine, stack, only, options, deadline).await?;
+        while let Some(line) = lines.next().await {
+            exit = print(printer, arguments, &line?).unwrap_or(exit);
+            if printer.is_broken() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    match until_interrupted(printer, work)? {
+        Ok(Ok(())) | Err(_) => Ok(exit),
+        Ok(Err(error)) => Err(failed(&error)),
+    }
+}
+
+/// Prints a line. Gives how the command ends where the line says that others are missing.
+fn print(printer: &Printer, arguments: &StackLogs, line: &StackLine) -> Option<Exit> {
+    let incomplete = line.line.stream == LogStream::Engine;
+    if incomplete {
+        let text = format!(
+            "the logs of {} are incomplete: {}",
+            line.service, line.line.text
+        );
+        printer.err(&render::warning(printer.err_layout(), &text));
+    }
+    if printer.json() {
+        printer.json_line(line);
+    } else if !incomplete {
+        let text = render::stack_line(printer.layout(), line, arguments.timestamps);
+        printer.out(&text);
+    }
+    incomplete.then_some(Exit::Failed)
 }

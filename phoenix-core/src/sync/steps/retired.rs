@@ -1,4 +1,5 @@
-//! Versions of declared secrets, and of the stacks' configs, that nothing refers to any more.
+//! Versions of declared secrets, and of the stacks' configs, that nothing refers to any more, nor
+//! would after a rollback.
 //!
 //! Only what Phoenix itself versioned for this site is looked at, and only under names that are
 //! still declared: what is no longer declared is not removed unasked.
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 
 use super::secret::{LOGICAL_LABEL, SITE_LABEL, SecretVersion};
 use crate::deploy;
-use crate::docker::{Engine, ObjectError, ObjectKind, ServiceObserved};
+use crate::docker::{Engine, ObjectError, ObjectKind};
 use crate::sync::context::Context;
 use crate::sync::step::{Observation, Progress, Step, View};
 use crate::sync::{Change, Failure, ResourceId, Verb, explain};
@@ -53,7 +54,10 @@ impl RetiredStep {
             .services(&[], self.cx.look())
             .await
             .map_err(explain::at(manager))?;
-        let referred: BTreeSet<&str> = services.iter().flat_map(ServiceObserved::objects).collect();
+        let referred: BTreeSet<&str> = services
+            .iter()
+            .flat_map(|service| service.objects().chain(service.previous_objects()))
+            .collect();
         let mut retired = Vec::new();
         for kind in [ObjectKind::Secret, ObjectKind::Config] {
             let objects = engine

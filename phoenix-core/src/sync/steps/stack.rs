@@ -62,10 +62,13 @@ impl StackStep {
 
     async fn options(&self, manager: &str, engine: &Engine) -> Result<DeployOptions, Failure> {
         let site = &self.cx.site;
+        let declared = &site.stacks[&self.name];
         Ok(DeployOptions {
             secrets: self.secrets(manager, engine).await?,
-            service_labels: site.stacks[&self.name].service_labels.clone(),
+            service_labels: declared.service_labels.clone(),
             object_labels: BTreeMap::from([(SITE_LABEL.to_owned(), site.name.clone())]),
+            keep: declared.keep,
+            prune: declared.prune,
             credentials: self.cx.registries.clone(),
             retry_rolled_back: self.cx.retry_rolled_back(),
             request: self.cx.act().allowed(),
