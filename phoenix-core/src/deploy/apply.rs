@@ -1,24 +1,19 @@
-//! What differs brought about: objects first, then the services in waves, then what is left over.
+//! What differs brought about: objects first, then the services, then what is left over.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::compare::{Compared, ComparedService, Images};
+use super::Deployment;
+use super::compare::{Compared, Images};
 use super::error::{DeployError, asking};
-use super::outcome::{OutcomeKind, ServiceOutcome};
-use super::plan::{Change, ObjectAction, Removal, ServiceAction, Verb};
+use super::outcome::ServiceOutcome;
+use super::plan::{Change, ObjectAction, Removal, Verb};
+use super::rollout::Rollout;
 use super::versions::{Decision, Wanted};
-use super::write::{Written, holds};
-use super::{Deployment, Missing, MissingKind};
-use crate::docker::{
-    LogOptions, LogSource, NetworkError, ObjectError, ObjectKind, ObjectObserved, ServiceProgress,
-    ServiceTarget, UpdateState, Verdict, WaitOptions, has_terminal,
-};
-use crate::ground::Deadline;
-use crate::stack::model::Condition;
-use crate::stack::{STACK_LABEL, Unresolved};
+use crate::docker::{NetworkError, ObjectError, ObjectKind, ObjectObserved, Verdict, WaitOptions};
+use crate::ground::{Deadline, causes};
 
 /// So often an object may change while it is labelled.
 const TRIES: u32 = 3;
@@ -58,13 +53,15 @@ pub struct Deployed {
     pub outcomes: Vec<ServiceOutcome>,
     /// Worth knowing.
     pub warnings: Vec<String>,
+    /// Why what is not needed any more could not be removed. Empty where it was, or nothing is.
+    pub unfinished: Vec<String>,
 }
 
 impl Deployed {
-    /// Whether every service is as declared.
+    /// Whether every service is as declared, and nothing is left that should have gone.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        self.failures().next().is_none()
+        self.failures().next().is_none() && self.unfinished.is_empty()
     }
 
     /// The services that are not as declared.
@@ -133,27 +130,33 @@ impl Deployment<'_> {
             // Once more, with what was made.
             compared = self.compare(Some(compared.images)).await?;
         }
-        let outcomes = self.roll_out(&compared, deadline, &mut teller).await?;
+        let rollout = Rollout::of(self, &compared.services, deadline);
+        let outcomes = rollout.run(&mut teller).await;
+        let mut unfinished = Vec::new();
         if !pruned.is_empty() {
             teller.tell(DeployEvent::Waiting {
                 text: "the tasks of removed services to end".to_owned(),
             });
             // Services that took all the time there was take nothing from this.
             let limit = deadline.at_least(self.options.request);
-            self.engine.await_tasks_gone(&pruned, limit).await?;
+            if let Err(error) = self.engine.await_tasks_gone(&pruned, limit).await {
+                unfinished.push(format!("tasks of removed services: {}", causes(&error)));
+            }
         }
         let warnings = compared.warnings();
         // Where something failed, what it had before may be needed to go back.
         let well = outcomes.iter().all(|outcome| outcome.kind.is_success());
         if well && (!compared.removals.is_empty() || teller.has_changes()) {
             let images = compared.images;
-            self.remove_leftovers(images, deadline, &mut teller).await?;
+            let removed = self.remove_leftovers(images, deadline, &mut teller).await;
+            unfinished.extend(removed.err().map(|error| causes(&error)));
         }
         Ok(Deployed {
             stack: self.file.stack().to_owned(),
             changes: teller.changes(),
             outcomes,
             warnings,
+            unfinished,
         })
     }
 
@@ -290,219 +293,6 @@ impl Deployment<'_> {
             .await
     }
 
-    /// Writes the services and waits for them, in waves: a service comes after those it depends on
-    /// are as its conditions ask.
-    async fn roll_out(
-        &self,
-        compared: &Compared,
-        deadline: Deadline,
-        teller: &mut Teller<'_>,
-    ) -> Result<Vec<ServiceOutcome>, DeployError> {
-        let mut open: Vec<&ComparedService> = compared.services.iter().collect();
-        let mut outcomes: BTreeMap<&str, ServiceOutcome> = BTreeMap::new();
-        let lacks = |outcomes: &BTreeMap<&str, ServiceOutcome>, service: &ComparedService| {
-            let mut needs = service.body.depends_on.iter();
-            let unmet = needs.find(|need| {
-                let outcome = outcomes.get(need.service.as_str());
-                !outcome.is_some_and(|outcome| meets(outcome.kind, need.condition))
-            });
-            unmet.map(|need| match need.condition {
-                Condition::Completed => format!("waits for {} to end well", need.service),
-                _ => format!("depends on {}", need.service),
-            })
-        };
-        while !open.is_empty() {
-            let (wave, later): (Vec<_>, Vec<_>) = open
-                .into_iter()
-                .partition(|service| lacks(&outcomes, service).is_none());
-            open = later;
-            if wave.is_empty() {
-                break;
-            }
-            for (service, outcome) in self.wave(&wave, deadline, teller).await? {
-                outcomes.insert(&service.body.key, outcome);
-            }
-        }
-        for service in open {
-            let lost = lacks(&outcomes, service).unwrap_or_default();
-            let text = format!("was not written: it {lost}");
-            let outcome = ServiceOutcome::new(&service.body.name, OutcomeKind::Blocked, text);
-            teller.tell(DeployEvent::Ended(outcome.clone()));
-            outcomes.insert(&service.body.key, outcome);
-        }
-        Ok(compared
-            .services
-            .iter()
-            .filter_map(|service| outcomes.remove(service.body.key.as_str()))
-            .collect())
-    }
-
-    async fn wave<'s>(
-        &self,
-        wave: &[&'s ComparedService],
-        deadline: Deadline,
-        teller: &mut Teller<'_>,
-    ) -> Result<Vec<(&'s ComparedService, ServiceOutcome)>, DeployError> {
-        let mut ended = Vec::new();
-        let mut awaited: Vec<(&'s ComparedService, ServiceTarget)> = Vec::new();
-        for service in wave.iter().copied() {
-            let name = service.body.name.as_str();
-            match self.bring(service, teller).await? {
-                Brought::Target(target) => awaited.push((service, target)),
-                Brought::Ended(outcome) => {
-                    tracing::debug!(service = name, %outcome, "not awaited");
-                    ended.push((service, *outcome));
-                }
-            }
-        }
-        let targets: Vec<ServiceTarget> =
-            awaited.iter().map(|(_, target)| target.clone()).collect();
-        let names: BTreeMap<&str, &str> = awaited
-            .iter()
-            .map(|(service, target)| (target.id.as_str(), service.body.name.as_str()))
-            .collect();
-        let mut say = |standing: ServiceProgress<'_>| {
-            let name = names.get(standing.id).copied().unwrap_or(standing.name);
-            teller.tell(DeployEvent::Standing {
-                service: name.to_owned(),
-                text: in_words(standing.verdict),
-            });
-        };
-        let found = self
-            .engine
-            .await_services(&targets, &patient(), deadline, &mut say)
-            .await?;
-        let ours: Vec<&ComparedService> = awaited.iter().map(|(service, _)| *service).collect();
-        let others = self.overtaken(&ours).await?;
-        for ((service, _), (_, outcome)) in awaited.iter().zip(&found) {
-            let name = &service.body.name;
-            let mut outcome = ServiceOutcome::of(name, outcome, service.body.mode.is_job());
-            if outcome.kind.is_success()
-                && let Some(other) = others.iter().find(|other| other.service == *name)
-            {
-                outcome = other.clone();
-            }
-            let terminal = has_terminal(&service.body.json);
-            ended.push((service, self.with_log(outcome, terminal).await));
-        }
-        for (_, outcome) in &ended {
-            teller.tell(DeployEvent::Ended(outcome.clone()));
-        }
-        Ok(ended)
-    }
-
-    /// Of services that stand well, those in whose place another spec is by now: taken back by the
-    /// engine, or written by somebody else.
-    pub(super) async fn overtaken(
-        &self,
-        services: &[&ComparedService],
-    ) -> Result<Vec<ServiceOutcome>, DeployError> {
-        if services.is_empty() {
-            return Ok(Vec::new());
-        }
-        let now = self
-            .engine
-            .services(&[(STACK_LABEL, Some(self.file.stack()))], self.request())
-            .await
-            .map_err(asking("the services cannot be looked at again"))?;
-        let outcomes = services.iter().filter_map(|service| {
-            let name = &service.body.name;
-            let Some(found) = now.iter().find(|found| found.name() == name) else {
-                let text = "was removed by somebody else";
-                return Some(ServiceOutcome::new(name, OutcomeKind::Replaced, text));
-            };
-            if holds(service.kept, &service.body.json, found) {
-                return None;
-            }
-            let state = found.update_status.as_ref().map(|status| &status.state);
-            Some(match state {
-                Some(
-                    UpdateState::RollbackStarted
-                    | UpdateState::RollbackPaused
-                    | UpdateState::RollbackCompleted,
-                ) => {
-                    let text = "was rolled back by the engine after a failure";
-                    ServiceOutcome::new(name, OutcomeKind::RolledBack, text)
-                }
-                _ => {
-                    let text = "has another spec, which somebody else has written meanwhile";
-                    ServiceOutcome::new(name, OutcomeKind::Replaced, text)
-                }
-            })
-        });
-        Ok(outcomes.collect())
-    }
-
-    /// Writes one service, where it is to be written.
-    async fn bring(
-        &self,
-        service: &ComparedService,
-        teller: &mut Teller<'_>,
-    ) -> Result<Brought, DeployError> {
-        let name = &service.body.name;
-        let ended = |outcome| Ok(Brought::Ended(Box::new(outcome)));
-        if let Some(unresolved) = service.body.unresolved.first() {
-            let (kind, lost) = match unresolved {
-                Unresolved::Secret(lost) => (MissingKind::Secret, lost),
-                Unresolved::Config(lost) => (MissingKind::Config, lost),
-            };
-            return Err(DeployError::Missing {
-                missing: vec![Missing {
-                    kind,
-                    name: lost.clone(),
-                }],
-            });
-        }
-        let change = match (&service.action, &service.running) {
-            (ServiceAction::RolledBack(rolled), _) => {
-                let text = format!("is left alone: {rolled}");
-                let outcome = ServiceOutcome::new(name, OutcomeKind::RolledBack, text);
-                return ended(outcome.failed(rolled.cause.as_ref()));
-            }
-            (ServiceAction::Unchanged, Some(running)) => {
-                return Ok(Brought::Target(ServiceTarget::in_place(&running.id)));
-            }
-            (ServiceAction::Update, _) => Change {
-                verb: Verb::Update,
-                what: format!("service {name}"),
-                why: service.changes.iter().map(ToString::to_string).collect(),
-            },
-            _ => Change::new(Verb::Create, format!("service {name}"), "missing"),
-        };
-        match self.write(service).await? {
-            Written::Target(target) => {
-                teller.changed(change);
-                Ok(Brought::Target(target))
-            }
-            Written::Refused(message) => ended(ServiceOutcome::new(
-                name,
-                OutcomeKind::Refused,
-                format!("was refused: {message}"),
-            )),
-        }
-    }
-
-    /// The same outcome with the last lines of the task that failed, where they are wanted and to
-    /// be had; `terminal`: whether it has one.
-    async fn with_log(&self, mut outcome: ServiceOutcome, terminal: bool) -> ServiceOutcome {
-        if let Some(task) = &outcome.task
-            && self.options.log_lines > 0
-        {
-            let options = LogOptions::default()
-                .with_tail(self.options.log_lines)
-                .with_tty(terminal);
-            let lines = self
-                .engine
-                .logs(LogSource::Task(task), options, self.request())
-                .await;
-            match lines {
-                Ok(lines) => outcome.log = lines.into_iter().map(|line| line.text).collect(),
-                Err(error) => tracing::debug!(%error, task, "no logs"),
-            }
-        }
-        outcome
-    }
-
     /// Removes what nothing refers to any more, as the swarm is now.
     async fn remove_leftovers(
         &self,
@@ -563,51 +353,5 @@ pub(super) fn patient() -> WaitOptions {
     WaitOptions {
         patience: Duration::from_secs(60),
         ..WaitOptions::default()
-    }
-}
-
-/// What became of a service before any waiting.
-enum Brought {
-    Target(ServiceTarget),
-    Ended(Box<ServiceOutcome>),
-}
-
-/// Whether a service that ended so is what another one that depends on it waits for.
-fn meets(kind: OutcomeKind, condition: Condition) -> bool {
-    match condition {
-        // Whatever became of its tasks since.
-        Condition::Started => !matches!(kind, OutcomeKind::Refused | OutcomeKind::Blocked),
-        Condition::Completed => kind == OutcomeKind::Completed,
-        Condition::Healthy => kind.is_success(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_condition_is_met_by_what_it_asks_for() {
-        use OutcomeKind::{
-            Blocked, Completed, Converged, CrashLoop, Refused, RolledBack, TimedOut,
-        };
-        let met = |condition| {
-            let kinds = [
-                Converged, Completed, RolledBack, CrashLoop, TimedOut, Refused, Blocked,
-            ];
-            kinds.map(|kind| meets(kind, condition))
-        };
-        assert_eq!(
-            met(Condition::Started),
-            [true, true, true, true, true, false, false]
-        );
-        assert_eq!(
-            met(Condition::Healthy),
-            [true, true, false, false, false, false, false]
-        );
-        assert_eq!(
-            met(Condition::Completed),
-            [false, true, false, false, false, false, false]
-        );
     }
 }

@@ -46,6 +46,7 @@ mod outcome;
 mod plan;
 mod removal;
 mod rollback;
+mod rollout;
 mod standing;
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,8 @@ pub enum OutcomeKind {
     TimedOut,
     /// The engine refused what was written.
     Refused,
+    /// The engine did not answer when it was written, or cannot tell how it stands.
+    Unanswered,
     /// Nothing was done: a service that it depends on did not converge.
     Blocked,
     /// Somebody else wrote another spec, or removed it.
@@ -82,6 +84,7 @@ impl fmt::Display for OutcomeKind {
             Self::JobFailed => "job failed",
             Self::TimedOut => "timed out",
             Self::Refused => "refused",
+            Self::Unanswered => "unanswered",
             Self::Blocked => "blocked",
             Self::Replaced => "replaced",
         })

@@ -72,6 +72,7 @@ pub async fn rollback(
         changes: teller.changes(),
         outcomes,
         warnings,
+        unfinished: Vec::new(),
     })
 }
 

@@ -64,4 +64,5 @@ pub use swarm::{ActiveSwarm, InitOptions, JoinOptions, JoinToken, SwarmError, Sw
 pub use task::{Task, TaskState, TasksRemain};
 pub use transport::{IdentityError, TlsIdentity};
 pub use volume::{VolumeError, VolumeObserved};
+pub(crate) use wait::ServiceWait;
 pub use wait::{Outcome, ServiceProgress, ServiceTarget, WaitError, WaitOptions};

@@ -304,6 +304,7 @@ pub(super) struct Watch {
     /// Since when the verdict has been of its present kind.
     since: Option<(std::mem::Discriminant<Verdict>, Instant)>,
     last: Verdict,
+    begun: Instant,
     outcome: Option<Outcome>,
 }
 
@@ -320,8 +321,19 @@ impl Watch {
                 wanted: 0,
                 detail: "not looked at yet".to_owned(),
             },
+            begun: Instant::now(),
             outcome: None,
         }
+    }
+
+    /// How it ended: in time or not.
+    fn end(self) -> (String, Outcome) {
+        let waited = || self.begun.elapsed().max(Duration::from_millis(1));
+        let outcome = match self.outcome {
+            Some(outcome) => outcome,
+            None => outcome(self.last, waited()),
+        };
+        (self.target.id, outcome)
     }
 
     /// Takes in a round. Says whether anything is new to tell.
@@ -564,54 +576,20 @@ impl Engine {
         deadline: Deadline,
         progress: &mut (dyn FnMut(ServiceProgress<'_>) + Send),
     ) -> Result<Vec<(String, Outcome)>, WaitError> {
-        let start = Instant::now();
-        let mut watches: Vec<Watch> = targets.iter().cloned().map(Watch::new).collect();
-        let mut answered = start;
-        loop {
-            let open = watches.iter().filter(|watch| watch.outcome.is_none());
-            let open: Vec<&ServiceTarget> = open.map(|watch| &watch.target).collect();
-            if open.is_empty() {
-                break;
-            }
-            match self.snapshot(open.into_iter(), deadline).await {
-                Ok(snapshot) => {
-                    answered = Instant::now();
-                    for watch in &mut watches {
-                        if watch.outcome.is_none() {
-                            self.settle(watch, &snapshot, options, deadline, progress)
-                                .await;
-                        }
-                    }
-                }
-                // A service that vanished between two lists is refused as not found.
-                Err(error)
-                    if (error.is_transient() || error.is(Refusal::NotFound))
-                        && !deadline.is_over()
-                        && answered.elapsed() < options.patience =>
-                {
-                    tracing::debug!(%error, "asking again");
-                }
-                Err(_) if deadline.is_over() => {}
-                Err(source) => return Err(source.into()),
-            }
-            if watches.iter().all(|watch| watch.outcome.is_some()) {
-                break;
-            }
-            if deadline.pause(options.poll).await.is_err() {
-                break;
+        let mut wait = ServiceWait::new(self, options.clone());
+        for target in targets {
+            wait.add(target.clone());
+        }
+        let mut ended = Vec::new();
+        while !wait.is_over() {
+            ended.extend(wait.look(deadline, progress).await?);
+            if !wait.is_over() && !wait.pause(deadline).await {
+                ended.extend(wait.give_up());
             }
         }
-        let waited = start.elapsed().max(Duration::from_millis(1));
-        Ok(watches
-            .into_iter()
-            .map(|watch| {
-                let outcome = match watch.outcome {
-                    Some(outcome) => outcome,
-                    None => outcome(watch.last, waited),
-                };
-                (watch.target.id, outcome)
-            })
-            .collect())
+        let place = |id: &str| targets.iter().position(|target| target.id == id);
+        ended.sort_by_key(|(id, _)| place(id));
+        Ok(ended)
     }
 
     async fn settle(
@@ -683,6 +661,87 @@ impl Engine {
             tasks,
             nodes,
         })
+    }
+}
+
+/// Services that are waited for, each from when it is added.
+pub(crate) struct ServiceWait<'e> {
+    engine: &'e Engine,
+    options: WaitOptions,
+    /// Those that have not ended.
+    watches: Vec<Watch>,
+    /// Since when the manager has not answered.
+    silent: Option<Instant>,
+}
+
+impl<'e> ServiceWait<'e> {
+    pub(crate) fn new(engine: &'e Engine, options: WaitOptions) -> Self {
+        Self {
+            engine,
+            options,
+            watches: Vec::new(),
+            silent: None,
+        }
+    }
+
+    /// Waits for another one, too.
+    pub(crate) fn add(&mut self, target: ServiceTarget) {
+        self.watches.push(Watch::new(target));
+    }
+
+    /// Whether none is left that has not ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.watches.is_empty()
+    }
+
+    /// Looks once at those that have not ended, and gives those that have now.
+    ///
+    /// # Errors
+    /// As [`Engine::await_services`].
+    pub(crate) async fn look(
+        &mut self,
+        deadline: Deadline,
+        progress: &mut (dyn FnMut(ServiceProgress<'_>) + Send),
+    ) -> Result<Vec<(String, Outcome)>, WaitError> {
+        let open = self.watches.iter().map(|watch| &watch.target);
+        match self.engine.snapshot(open, deadline).await {
+            Ok(snapshot) => {
+                self.silent = None;
+                for watch in &mut self.watches {
+                    self.engine
+                        .settle(watch, &snapshot, &self.options, deadline, progress)
+                        .await;
+                }
+            }
+            // A service that vanished between two lists is refused as not found.
+            Err(error)
+                if (error.is_transient() || error.is(Refusal::NotFound))
+                    && !deadline.is_over()
+                    && self.silent.get_or_insert_with(Instant::now).elapsed()
+                        < self.options.patience =>
+            {
+                tracing::debug!(%error, "asking again");
+            }
+            Err(_) if deadline.is_over() => {}
+            Err(source) => return Err(source.into()),
+        }
+        let (ended, open) = std::mem::take(&mut self.watches)
+            .into_iter()
+            .partition(|watch| watch.outcome.is_some());
+        self.watches = open;
+        let ended: Vec<Watch> = ended;
+        Ok(ended.into_iter().map(Watch::end).collect())
+    }
+
+    /// Lets some time pass between two looks; `false` when the deadline comes first.
+    pub(crate) async fn pause(&self, deadline: Deadline) -> bool {
+        deadline.pause(self.options.poll).await.is_ok()
+    }
+
+    /// Gives those that have not ended, as not having converged in time.
+    pub(crate) fn give_up(&mut self) -> Vec<(String, Outcome)> {
+        let open = std::mem::take(&mut self.watches);
+        open.into_iter().map(Watch::end).collect()
     }
 }
 
