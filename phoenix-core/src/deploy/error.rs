@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::credentials::CredentialsError;
 use super::plan::Missing;
 use crate::docker::{EngineError, NetworkError, ObjectError, ServiceError, TasksRemain, WaitError};
+use crate::stack::is_stack_name;
 
 /// A stack could not be planned, deployed, looked at or removed.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +104,14 @@ pub enum DeployError {
         /// Its name.
         name: String,
     },
+    /// No stack can have this name.
+    #[error(
+        "a stack cannot be named {name:?}: a name is of letters, digits, `-` and `_`, a letter or digit first"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
     /// There is nothing of this name to act on.
     #[error("{}", unknown(.stack, .service.as_deref(), .known))]
     Unknown {
@@ -131,6 +140,17 @@ fn unknown(stack: &str, service: Option<&str>, known: &[String]) -> String {
 fn listed(missing: &[Missing]) -> String {
     let texts: Vec<String> = missing.iter().map(Missing::to_string).collect();
     texts.join("; ")
+}
+
+/// That a stack can have this name. Nothing is asked for under one that none can have: an empty one
+/// is no name to an engine, which then answers with everything there is.
+pub(super) fn check_stack(name: &str) -> Result<(), DeployError> {
+    if is_stack_name(name) {
+        return Ok(());
+    }
+    Err(DeployError::Name {
+        name: name.to_owned(),
+    })
 }
 
 /// Makes the error of a request for `map_err`, while `what`.

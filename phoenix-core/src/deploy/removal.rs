@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::apply::{DeployEvent, Teller};
-use super::error::{DeployError, asking};
+use super::error::{DeployError, asking, check_stack};
 use super::plan::{Change, Verb};
 use crate::docker::{Engine, Node, ObjectKind, SwarmState};
 use crate::ground::{Deadline, causes};
@@ -61,6 +61,7 @@ pub async fn remove(
     deadline: Deadline,
     tell: &mut (dyn FnMut(DeployEvent) + Send),
 ) -> Result<Removed, DeployError> {
+    check_stack(stack)?;
     let mut teller = Teller::new(tell);
     let mine = [(STACK_LABEL, Some(stack))];
     let looked = || asking(format!("stack {stack} cannot be looked at"));

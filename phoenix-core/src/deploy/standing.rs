@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::error::{DeployError, asking};
+use super::error::{DeployError, asking, check_stack};
 use crate::docker::{
     Engine, EngineError, LogLine, LogOptions, LogSource, ObjectKind, ServiceMode, ServiceObserved,
     ServiceTarget, Task, has_terminal,
@@ -192,6 +192,7 @@ pub(super) async fn of_stack(
     stack: &str,
     deadline: Deadline,
 ) -> Result<Vec<ServiceObserved>, DeployError> {
+    check_stack(stack)?;
     let mut found = engine
         .services(&[(STACK_LABEL, Some(stack))], deadline)
         .await

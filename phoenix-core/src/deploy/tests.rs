@@ -9,10 +9,10 @@ use super::compare::ComparedService;
 use super::plan::ServiceAction;
 use super::write::Written;
 use super::*;
-use crate::docker::testing::{Reply, Scripted, Seen, ok, refused};
+use crate::docker::testing::{Reply, Scripted, Seen, ok, refused, soon};
 use crate::docker::{ApiVersion, LogOptions, ServiceObserved};
 use crate::ground::SecretBytes;
-use crate::stack::{LoadOptions, RenderContext, spec_digest};
+use crate::stack::{LoadOptions, RenderContext, STACK_LABEL, spec_digest};
 
 fn file(image: &str, action: &str) -> ComposeFile {
     let text = format!(
@@ -369,4 +369,28 @@ configs: { app: { external: true, name: settings } }
     for operation in server.operations() {
         assert!(operation.starts_with("GET "), "{operation}");
     }
+}
+
+/// An engine takes a filter for an empty label for none, and answers with everything.
+#[tokio::test]
+async fn a_name_that_no_stack_can_have_removes_nothing() {
+    let of_another = json!([{
+        "ID": "s1", "Version": {"Index": 1},
+        "Spec": {"Name": "st_web", "Labels": {"com.docker.stack.namespace": "st"}},
+    }]);
+    let (server, client) = Scripted::unix(move |seen| match seen.path.as_str() {
+        "/services" => ok(&of_another),
+        _ => ok(&json!([])),
+    });
+    for name in ["", " ", "st web", "-st", "st/../x"] {
+        let removed = remove(&client, name, None, soon(), &mut |_| ()).await;
+        assert!(matches!(removed, Err(DeployError::Name { .. })), "{name:?}");
+        let looked = services(&client, name, soon()).await;
+        assert!(matches!(looked, Err(DeployError::Name { .. })), "{name:?}");
+    }
+    assert!(server.operations().is_empty());
+    let found = client.services(&[(STACK_LABEL, Some(""))], soon()).await;
+    assert!(found.unwrap().is_empty());
+    let found = client.services(&[(STACK_LABEL, Some("st"))], soon()).await;
+    assert_eq!(found.unwrap().len(), 1);
 }

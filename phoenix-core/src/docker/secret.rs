@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::engine::{Call, Engine};
 use super::error::{EngineError, Refusal};
-use super::wire::{Created, ObjectVersion, filters, instant, label_filter, nullable};
+use super::wire::{Created, ObjectVersion, filters, instant, is_labelled, label_filter, nullable};
 use crate::ground::{Deadline, SecretBytes};
 
 const IN_USE_PAUSE: Duration = Duration::from_millis(500);
@@ -267,6 +267,7 @@ impl Engine {
             .unwrap_or_default()
             .into_iter()
             .map(ObjectObserved::from)
+            .filter(|object| is_labelled(|key| object.labels.get(key).map(String::as_str), labels))
             .collect())
     }
 

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::engine::{Call, Engine};
 use super::error::{EngineError, Refusal};
 use super::registry::RegistryAuth;
-use super::wire::{Created, ObjectVersion, filters, instant, label_filter, nullable};
+use super::wire::{Created, ObjectVersion, filters, instant, is_labelled, label_filter, nullable};
 use crate::ground::Deadline;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -362,7 +362,9 @@ impl Engine {
         let pairs = labels
             .iter()
             .map(|(key, value)| ("label", label_filter(key, *value)));
-        self.list_services(filters(pairs), deadline).await
+        let mut found = self.list_services(filters(pairs), deadline).await?;
+        found.retain(|service| is_labelled(|key| service.label(key), labels));
+        Ok(found)
     }
 
     pub(super) async fn services_by_id(

@@ -75,6 +75,17 @@ pub(super) fn label_filter(key: &str, value: Option<&str>) -> String {
     }
 }
 
+/// Whether something with these labels has all that are wanted. The engine takes a filter with an empty value for one without
+/// a value, so what it lists is not believed.
+pub(super) fn is_labelled<'l>(
+    label: impl Fn(&str) -> Option<&'l str>,
+    wanted: &[(&str, Option<&str>)],
+) -> bool {
+    wanted.iter().all(|(key, value)| {
+        label(key).is_some_and(|found| value.is_none_or(|value| value == found))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
