@@ -497,7 +497,13 @@ impl Deployment<'_> {
         carry_digest(&mut body.json, &found.spec);
         carry_force_update(&mut body.json, &found.spec);
         let changes = spec_changes(kept, &body.json, found);
-        let action = if changes.is_empty() {
+        let paused = found
+            .update_status
+            .as_ref()
+            .is_some_and(|status| status.state == UpdateState::Paused);
+        let action = if changes.is_empty() && paused && self.options.retry_rolled_back {
+            ServiceAction::Resume
+        } else if changes.is_empty() {
             ServiceAction::Unchanged
         } else if self.options.retry_rolled_back {
             ServiceAction::Update
@@ -685,12 +691,46 @@ pub(super) fn rolled_back(service: &ServiceObserved, body: &Value) -> Option<Rol
         status.state,
         UpdateState::RollbackStarted | UpdateState::RollbackPaused | UpdateState::RollbackCompleted
     );
-    let same = service.label(ATTEMPT_LABEL) == Some(&spec_digest(body));
+    let same = service
+        .label(ATTEMPT_LABEL)
+        .is_some_and(|mark| is_attempt(mark, body));
     (back && same).then(|| RolledBack {
         at: status.ended_at,
         message: status.message.clone(),
         cause: None,
     })
+}
+
+/// What is remembered of the attempt to write `body`: a digest of it, and, where its image is pinned,
+/// another of it as it would be had no registry answered.
+pub(super) fn attempt(body: &Value) -> String {
+    let (whole, unpinned) = (spec_digest(body), spec_digest(&without_digest(body)));
+    if whole == unpinned {
+        whole
+    } else {
+        format!("{whole}.{unpinned}")
+    }
+}
+
+/// Whether `body` is what `mark` remembers. Where a registry did not answer, now or then, the image's
+/// digest says nothing.
+fn is_attempt(mark: &str, body: &Value) -> bool {
+    let (whole, unpinned) = mark.split_once('.').unwrap_or((mark, mark));
+    let (own, own_unpinned) = (spec_digest(body), spec_digest(&without_digest(body)));
+    whole == own || unpinned == own_unpinned && (whole == unpinned || own == own_unpinned)
+}
+
+fn without_digest(body: &Value) -> Value {
+    let mut body = body.clone();
+    if let Some(Value::String(image)) = body.pointer_mut("/TaskTemplate/ContainerSpec/Image")
+        && let Some(at) = image.find('@')
+    {
+        image.truncate(at);
+    }
+    if let Some(Value::Object(placement)) = body.pointer_mut("/TaskTemplate/Placement") {
+        placement.remove("Platforms");
+    }
+    body
 }
 
 /// Keeps the counter by which `docker service update --force` restarts tasks: sending another

@@ -120,7 +120,8 @@ pub struct DeployOptions {
     /// Whether services, networks, secrets and configs of the stack that are not in the file are
     /// removed.
     pub prune: bool,
-    /// Whether a spec that was rolled back is written once more.
+    /// Whether a spec that was rolled back is written once more, and one whose update the engine
+    /// paused, for it to go on.
     pub retry_rolled_back: bool,
     /// How many of a failed task's last lines are fetched. Default none.
     pub log_lines: u32,

@@ -161,6 +161,9 @@ pub enum ServiceAction {
     Create,
     /// The declared spec is written.
     Update,
+    /// The declared spec is in place and is written again, for the engine to go on with the update
+    /// that it paused.
+    Resume,
     /// Nothing: the declared spec was rolled back before.
     RolledBack(RolledBack),
 }
@@ -206,6 +209,9 @@ impl fmt::Display for RolledBack {
     }
 }
 
+/// Why a service is written again as it is.
+pub(super) const RESUMED: &str = "its update is paused, and is to go on";
+
 impl ServicePlan {
     /// What would be done about it, with the reasons.
     #[must_use]
@@ -219,6 +225,7 @@ impl ServicePlan {
                 what,
                 why: differences(),
             }),
+            ServiceAction::Resume => Some(Change::new(Verb::Update, what, RESUMED)),
             ServiceAction::RolledBack(_) => None,
             ServiceAction::Unchanged => match (&self.standing, self.settled) {
                 (Some(standing), None) => Some(Change::new(Verb::Await, what, standing.clone())),

@@ -10,7 +10,7 @@ use super::apply::{DeployEvent, Teller, in_words, patient};
 use super::compare::ComparedService;
 use super::error::{DeployError, asking};
 use super::outcome::{OutcomeKind, ServiceOutcome};
-use super::plan::{Change, ServiceAction, Verb};
+use super::plan::{Change, RESUMED, ServiceAction, Verb};
 use super::write::{Written, holds};
 use super::{Deployment, Missing, MissingKind};
 use crate::docker::{
@@ -347,6 +347,9 @@ impl Deployment<'_> {
                 what: format!("service {name}"),
                 why: service.changes.iter().map(ToString::to_string).collect(),
             },
+            (ServiceAction::Resume, _) => {
+                Change::new(Verb::Update, format!("service {name}"), RESUMED)
+            }
             _ => Change::new(Verb::Create, format!("service {name}"), "missing"),
         };
         match self.write(service).await? {
@@ -398,31 +401,5 @@ fn meets(kind: OutcomeKind, condition: Condition) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_condition_is_met_by_what_it_asks_for() {
-        use OutcomeKind::{
-            Blocked, Completed, Converged, CrashLoop, Refused, RolledBack, TimedOut,
-        };
-        let met = |condition| {
-            let kinds = [
-                Converged, Completed, RolledBack, CrashLoop, TimedOut, Refused, Blocked,
-            ];
-            kinds.map(|kind| meets(kind, condition))
-        };
-        assert_eq!(
-            met(Condition::Started),
-            [true, true, true, true, true, false, false]
-        );
-        assert_eq!(
-            met(Condition::Healthy),
-            [true, true, false, false, false, false, false]
-        );
-        assert_eq!(
-            met(Condition::Completed),
-            [false, true, false, false, false, false, false]
-        );
-    }
-}
+#[path = "rollout_tests.rs"]
+mod tests;

@@ -176,6 +176,80 @@ async fn what_the_engine_may_take_back_is_written_down_first() {
     assert!(super::compare::rolled_back(&found, &spec(&old)).is_none());
 }
 
+#[test]
+fn what_was_taken_back_is_known_again_whether_or_not_a_registry_answers() {
+    let body = |image: &str, platforms: Value| {
+        json!({"TaskTemplate": {"ContainerSpec": {"Image": image},
+                                "Placement": {"Platforms": platforms}}})
+    };
+    let amd = json!([{"OS": "linux", "Architecture": "amd64"}]);
+    let pinned = |digit: &str| {
+        let digest = digit.repeat(64);
+        body(&format!("web:2@sha256:{digest}"), amd.clone())
+    };
+    let bare = json!({"TaskTemplate": {"ContainerSpec": {"Image": "web:2"}, "Placement": {}}});
+    let other = json!({"TaskTemplate": {"ContainerSpec": {"Image": "web:3"}, "Placement": {}}});
+    let known = |attempted: &Value, now: &Value| {
+        let found = json!({
+            "ID": "s1", "Version": {"Index": 9},
+            "Spec": {"Labels": {ATTEMPT_LABEL: super::compare::attempt(attempted)}},
+            "UpdateStatus": {"State": "rollback_completed"},
+        });
+        let found = ServiceObserved::from_json(found).unwrap();
+        super::compare::rolled_back(&found, now).is_some()
+    };
+    assert!(known(&pinned("a"), &pinned("a")));
+    assert!(known(&pinned("a"), &bare));
+    assert!(known(&bare, &pinned("a")));
+    assert!(known(&bare, &bare));
+    // Another image under the same tag may well be the mended one.
+    assert!(!known(&pinned("a"), &pinned("b")));
+    assert!(!known(&bare, &other));
+    assert!(!known(&pinned("a"), &other));
+}
+
+#[tokio::test]
+async fn a_paused_update_goes_on_when_it_is_asked_for() {
+    let file = file("nginx:1", "pause");
+    let mut running = spec(&file);
+    running["TaskTemplate"]["Networks"] = json!([{"Target": "n1", "Aliases": ["web"]}]);
+    let (_server, client) = Scripted::unix(move |seen| match seen.path.as_str() {
+        "/services" => ok(&json!([{
+            "ID": "s1", "Version": {"Index": 9}, "Spec": running,
+            "UpdateStatus": {"State": "paused", "Message": "update paused"},
+        }])),
+        "/networks" => ok(&json!([{
+            "Name": "st_default", "Id": "n1", "Scope": "swarm", "Driver": "overlay",
+            "Labels": {"com.docker.stack.namespace": "st"},
+        }])),
+        path if path.starts_with("/distribution/") => refused(404, "not found"),
+        _ => ok(&json!([])),
+    });
+    for (retry, wanted) in [
+        (false, ServiceAction::Unchanged),
+        (true, ServiceAction::Resume),
+    ] {
+        let options = DeployOptions {
+            retry_rolled_back: retry,
+            ..DeployOptions::default()
+        };
+        let plan = Deployment::new(&client, &file, options)
+            .plan()
+            .await
+            .unwrap();
+        assert_eq!(
+            plan.services[0].action, wanted,
+            "{:?}",
+            plan.services[0].changes
+        );
+        let written = plan
+            .changes()
+            .iter()
+            .any(|change| change.verb == Verb::Update);
+        assert_eq!(written, retry);
+    }
+}
+
 const WHOLE: &str = "
 services:
   web: { image: nginx:1, networks: [back], secrets: [key], configs: [app], depends_on: [db] }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::compare::{ComparedService, carry_force_update, rolled_back, spec_changes};
+use super::compare::{ComparedService, attempt, carry_force_update, rolled_back, spec_changes};
 use super::error::DeployError;
 use super::{ATTEMPT_LABEL, Deployment};
 use crate::docker::{
@@ -15,7 +15,6 @@ use crate::docker::{
     ServiceWritten,
 };
 use crate::ground::causes;
-use crate::stack::spec_digest;
 
 /// So often a service may change while it is written.
 const TRIES: u32 = 6;
@@ -61,7 +60,9 @@ impl Deployment<'_> {
                 Some(found) => {
                     let mut body = service.body.json.clone();
                     carry_force_update(&mut body, &found.spec);
-                    if attempt > 0 && is_in_place(service.kept, &body, found) {
+                    // One that was taken back before anything was sent is an older attempt.
+                    let taken_back = uncertain && rolled_back(found, &body).is_some();
+                    if attempt > 0 && (holds(service.kept, &body, found) || taken_back) {
                         return Ok(Written::Target(self.found(service, found)));
                     }
                     match self.update(&body, found, auth).await {
@@ -108,7 +109,7 @@ impl Deployment<'_> {
             .pointer("/UpdateConfig/FailureAction")
             .and_then(Value::as_str)
             == Some("rollback");
-        let attempt = spec_digest(body);
+        let attempt = attempt(body);
         if restored && found.label(ATTEMPT_LABEL) != Some(&attempt) {
             let mut marked = found.spec.clone();
             if !marked["Labels"].is_object() {
@@ -143,11 +144,6 @@ impl Deployment<'_> {
             None => target,
         }
     }
-}
-
-/// Whether `body` was written to `found`: it is there, or the engine took it back since.
-fn is_in_place(kept: ApiVersion, body: &Value, found: &ServiceObserved) -> bool {
-    holds(kept, body, found) || rolled_back(found, body).is_some()
 }
 
 /// Whether `found` has `body` for its spec, as far as the swarm keeps it.

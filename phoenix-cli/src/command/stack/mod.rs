@@ -91,7 +91,10 @@ struct Finished<'a, T: Serialize> {
 
 /// Tells how it ended.
 fn finish(printer: &Printer, done: &Deployed) -> Exit {
-    let exit = exit_of(&done.outcomes);
+    let exit = match exit_of(&done.outcomes) {
+        Exit::Success if !done.unfinished.is_empty() => Exit::Failed,
+        exit => exit,
+    };
     if printer.json() {
         printer.json_line(&Finished {
             event: "finished",
@@ -102,6 +105,10 @@ fn finish(printer: &Printer, done: &Deployed) -> Exit {
     } else {
         for warning in &done.warnings {
             printer.err(&render::warning(printer.err_layout(), warning));
+        }
+        for left in &done.unfinished {
+            let text = format!("not everything could be removed: {left}");
+            printer.err(&render::warning(printer.err_layout(), &text));
         }
         printer.out(&render::deployed(printer.layout(), done));
     }
@@ -121,7 +128,7 @@ fn exit_of(outcomes: &[ServiceOutcome]) -> Exit {
             OutcomeKind::CrashLoop => Exit::CrashLoop,
             OutcomeKind::ImageMissing => Exit::ImageMissing,
             OutcomeKind::JobFailed => Exit::JobFailed,
-            OutcomeKind::TimedOut => Exit::Unreachable,
+            OutcomeKind::TimedOut | OutcomeKind::Unanswered => Exit::Unreachable,
             _ => Exit::Failed,
         };
         if exit == Exit::Success {
@@ -162,7 +169,7 @@ mod tests {
             (&["crash-loop", "blocked"], 13),
             (&["image-missing"], 14),
             (&["job-failed"], 15),
-            (&["timed-out"], 4),
+            (&["timed-out", "unanswered"], 4),
             (&["refused"], 1),
             // It waits for an end that does not come.
             (&["converged", "blocked"], 1),

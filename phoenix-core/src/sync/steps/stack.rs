@@ -206,13 +206,19 @@ impl Step for StackStep {
             })?;
         let failed: Vec<_> = done.failures().collect();
         if failed.is_empty() {
-            return Ok(());
+            return match done.unfinished.as_slice() {
+                [] => Ok(()),
+                left => Err(self.fail(FailureClass::Failed, left)),
+            };
         }
         // What only waits for another says nothing about the class.
-        let late = failed.iter().any(|one| one.kind == OutcomeKind::TimedOut)
-            && failed
-                .iter()
-                .all(|one| matches!(one.kind, OutcomeKind::TimedOut | OutcomeKind::Blocked));
+        let late = failed.iter().any(|one| one.kind != OutcomeKind::Blocked)
+            && failed.iter().all(|one| {
+                matches!(
+                    one.kind,
+                    OutcomeKind::TimedOut | OutcomeKind::Unanswered | OutcomeKind::Blocked
+                )
+            });
         let class = if late {
             FailureClass::Unreachable
         } else {
