@@ -344,6 +344,9 @@ impl Deployment<'_> {
 pub(super) fn in_words(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Progressing { detail, .. } => detail.clone(),
+        // It is watched for a while yet.
+        Verdict::Converged { tasks: 1 } => "its task runs".to_owned(),
+        Verdict::Converged { tasks } => format!("all {tasks} tasks run"),
         verdict => verdict.to_string(),
     }
 }

@@ -236,11 +236,19 @@ impl fmt::Display for Outcome {
             Self::TimedOut { waited, detail } => write!(
                 f,
                 "not converged after {}: {detail}",
-                humantime::format_duration(*waited)
+                humantime::format_duration(rounded(*waited))
             ),
             Self::Replaced => f.write_str("another spec was written meanwhile"),
             Self::Gone => f.write_str("removed meanwhile"),
         }
+    }
+}
+
+/// To whole seconds, or milliseconds where there is none.
+fn rounded(time: Duration) -> Duration {
+    match time.as_secs() {
+        0 => Duration::from_millis(u64::from(time.subsec_millis()).max(1)),
+        seconds => Duration::from_secs(seconds),
     }
 }
 

@@ -78,3 +78,53 @@ async fn one_that_lets_connect_and_says_nothing_is_not_waited_for() {
     assert_eq!(server.operations(), ["POST /services/create"]);
     drop(silent);
 }
+
+#[tokio::test]
+async fn only_managers_of_one_swarm_stand_for_it() {
+    let engine = |swarm: serde_json::Value| {
+        Scripted::unix(move |seen| match seen.path.as_str() {
+            "/info" => ok(&json!({ "Swarm": swarm })),
+            _ => ok(&json!([])),
+        })
+    };
+    let manager = |cluster: &str| {
+        json!({
+            "LocalNodeState": "active", "NodeID": "m", "NodeAddr": "10.0.0.1", "Error": "",
+            "ControlAvailable": true, "Cluster": {"ID": cluster},
+            "RemoteManagers": [{"NodeID": "m", "Addr": "10.0.0.1:2377"}],
+        })
+    };
+    let (first, worker) = engine(json!({
+        "LocalNodeState": "active", "NodeID": "w", "NodeAddr": "10.0.0.2", "Error": "",
+        "ControlAvailable": false, "RemoteManagers": [{"NodeID": "m", "Addr": "10.0.0.1:2377"}],
+    }));
+    let (_alone, outside) = engine(json!({"LocalNodeState": "inactive", "RemoteManagers": null}));
+    let (second, one) = engine(manager("c1"));
+    let (_third, same) = engine(manager("c1"));
+    let (_fourth, other) = engine(manager("c2"));
+    let gone = tempfile::tempdir().expect("directory");
+    let gone = Engine::unix(gone.path().join("none.sock"));
+
+    let all = [gone, worker.clone(), outside.clone(), one.clone(), same];
+    let managers = Managers::among(all, soon()).await.expect("managers");
+    assert_eq!(managers.silent.len(), 1);
+    managers.engine.networks(soon()).await.expect("networks");
+    assert_eq!(first.operations(), ["GET /info"]);
+    assert_eq!(second.operations(), ["GET /info", "GET /networks"]);
+
+    let error = Managers::among([one, other], soon())
+        .await
+        .expect_err("two");
+    assert!(matches!(error, ManagersError::Different { .. }), "{error}");
+    let error = Managers::among([worker, outside], soon())
+        .await
+        .expect_err("none");
+    let text = error.to_string();
+    assert!(
+        text.contains("is a worker of managers at 10.0.0.1:2377; "),
+        "{text}"
+    );
+    assert!(text.ends_with("is in no swarm"), "{text}");
+    let error = Managers::among([], soon()).await.expect_err("none");
+    assert!(matches!(error, ManagersError::None), "{error}");
+}
