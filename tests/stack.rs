@@ -288,7 +288,10 @@ async fn followed_logs(swarm: &Swarm) {
     swarm.deploy("talk.yml", "talk", &[]).await.expect(0);
     let line = followed.until("second ").await;
     assert!(line.starts_with("20"), "a time: {line}");
-    assert!(line.contains("Z talk_one "), "{line}");
+    assert!(
+        line.contains("Z talk_one.1@") && line.contains("1 | second "),
+        "{line}"
+    );
     followed.interrupt(0).await;
 
     let run = swarm

@@ -46,8 +46,12 @@ pub struct Deployments {
     pub first: Times,
     /// Another one in which nothing is changed.
     pub unchanged: Times,
-    /// Another one in which a variable of every service is changed.
+    /// Another one in which a variable of every service is changed, so that its task is replaced.
     pub changed: Times,
+    /// Another one in which every service gets one task more or less.
+    pub scaled: Times,
+    /// Another one in which a label of every service is changed, which touches no task.
+    pub labelled: Times,
 }
 
 /// A program, and how it is told to deploy `stack.yaml`.
@@ -74,13 +78,28 @@ impl Tool {
     }
 }
 
-/// The stack's file, whose services have `revision` in their environment.
-fn write(folder: &Path, revision: usize) -> Result<()> {
+/// What is changed from one deployment to the next.
+#[derive(Debug, Clone, Copy, Default)]
+struct Revision {
+    environment: usize,
+    replicas: usize,
+    label: usize,
+}
+
+/// The stack's file.
+fn write(folder: &Path, revision: Revision) -> Result<()> {
+    let Revision {
+        environment,
+        replicas,
+        label,
+    } = revision;
     let mut text = String::from("services:\n");
     for number in 0..SERVICES {
         text.push_str(&format!(
-            "  s{number}: {{image: \"busybox:1.37\", environment: {{REVISION: \"{revision}\"}}, \
-             stop_grace_period: 1s}}\n"
+            "  s{number}:\n    image: \"busybox:1.37\"\n    stop_grace_period: 1s\n    \
+             environment: {{REVISION: \"{environment}\"}}\n    \
+             deploy: {{replicas: {}, labels: {{revision: \"{label}\"}}}}\n",
+            1 + replicas % 2
         ));
     }
     let path = folder.join("stack.yaml");
@@ -121,26 +140,28 @@ async fn on(node: &Node, rounds: usize) -> Result<Deployments> {
     let folder = folder.path();
     let mut measured = Deployments::default();
     // A stack each: what one tool has written is no change to itself.
-    for revision in 0..=rounds {
-        for (name, tool) in [("phoenix", &phoenix), ("docker", &docker)] {
-            write(folder, revision)?;
-            let written = tool.deploy(folder, &host, name).await?;
-            let again = tool.deploy(folder, &host, name).await?;
-            let of = |times: &mut Times, took| match name {
+    let tools = [("phoenix", &phoenix), ("docker", &docker)];
+    let both = async |revision: Revision, times: &mut Times| {
+        write(folder, revision)?;
+        for (name, tool) in tools {
+            let took = tool.deploy(folder, &host, name).await?;
+            match name {
                 "phoenix" => times.phoenix.push(took),
                 _ => times.docker.push(took),
-            };
-            let first = revision == 0;
-            of(
-                if first {
-                    &mut measured.first
-                } else {
-                    &mut measured.changed
-                },
-                written,
-            );
-            of(&mut measured.unchanged, again);
+            }
         }
+        Ok(())
+    };
+    let mut now = Revision::default();
+    both(now, &mut measured.first).await?;
+    for _ in 0..rounds {
+        both(now, &mut measured.unchanged).await?;
+        now.environment += 1;
+        both(now, &mut measured.changed).await?;
+        now.replicas += 1;
+        both(now, &mut measured.scaled).await?;
+        now.label += 1;
+        both(now, &mut measured.labelled).await?;
     }
     Ok(measured)
 }

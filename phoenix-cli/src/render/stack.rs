@@ -235,8 +235,12 @@ pub(crate) fn stack_tasks(layout: &Layout, tasks: &[TaskStanding]) -> String {
 
 /// A line that a task wrote.
 pub(crate) fn stack_line(layout: &Layout, one: &StackLine, timestamps: bool) -> String {
-    let task: String = one.line.task.chars().take(12).collect();
-    let mut from = format!("{} {task} |", escape::line(&one.service));
+    let name = match (one.name.is_empty(), one.hostname.is_empty()) {
+        (true, _) => one.service.clone(),
+        (false, true) => one.name.clone(),
+        (false, false) => format!("{}@{}", one.name, one.hostname),
+    };
+    let mut from = format!("{} |", escape::line(&name));
     if timestamps {
         from = format!("{} {from}", escape::line(&one.line.time));
     }

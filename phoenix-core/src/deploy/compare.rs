@@ -285,6 +285,14 @@ impl Deployment<'_> {
                 content,
             });
         }
+        for one in &wanted {
+            one.kind
+                .check_size(&one.logical, &one.content)
+                .map_err(|source| DeployError::Object {
+                    name: format!("{} {}", one.kind, one.key),
+                    source,
+                })?;
+        }
         Ok(wanted)
     }
 

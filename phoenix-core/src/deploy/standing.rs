@@ -1,6 +1,7 @@
 //! Stacks as they are: which there are, their services, their tasks, what these wrote.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
@@ -9,11 +10,14 @@ use time::OffsetDateTime;
 
 use super::error::{DeployError, asking, check_stack};
 use crate::docker::{
-    Engine, EngineError, LogLine, LogOptions, LogSource, ObjectKind, ServiceMode, ServiceObserved,
-    ServiceTarget, Task, has_terminal,
+    Engine, EngineError, LogLine, LogOptions, LogSource, Node, ObjectKind, ServiceMode,
+    ServiceObserved, ServiceTarget, Task, has_terminal,
 };
 use crate::ground::Deadline;
 use crate::stack::STACK_LABEL;
+
+/// How long looking up who wrote a line may take.
+const NAMES: Duration = Duration::from_secs(5);
 
 /// A stack in a list of all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -92,6 +96,11 @@ pub struct TaskStanding {
 pub struct StackLine {
     /// The service's name.
     pub service: String,
+    /// The task's name, as in the list of tasks: `shop_web.1`. Empty where the swarm has forgotten
+    /// the task.
+    pub name: String,
+    /// The host name of its node; empty where it is not known.
+    pub hostname: String,
     /// The line.
     #[serde(flatten)]
     pub line: LogLine,
@@ -266,12 +275,6 @@ pub async fn tasks(
         engine.nodes(deadline)
     )
     .map_err(asking(format!("stack {stack} cannot be looked at")))?;
-    let hostname = |id: &str| {
-        nodes
-            .iter()
-            .find(|node| node.id == id)
-            .map_or_else(|| id.to_owned(), |node| node.hostname.clone())
-    };
     let mut shown: Vec<(String, &Task)> = found
         .iter()
         .filter(|task| all || task.is_live() || is_last(task, &found))
@@ -294,12 +297,8 @@ pub async fn tasks(
     Ok(shown
         .into_iter()
         .map(|(service, task)| {
-            let node = task.node_id.as_deref().map(hostname).unwrap_or_default();
-            let name = match task.slot {
-                Some(slot) => format!("{service}.{slot}"),
-                None if node.is_empty() => service.clone(),
-                None => format!("{service}.{node}"),
-            };
+            let node = hostname(task, &nodes);
+            let name = task_name(&service, task, &node);
             TaskStanding {
                 id: task.id.clone(),
                 name,
@@ -349,14 +348,19 @@ pub async fn logs(
             )
             .await
             .map_err(no_logs(service.name()))?;
-        let service = service.name().to_owned();
-        lines.extend(found.into_iter().map(|line| StackLine {
-            service: service.clone(),
-            line,
-        }));
+        lines.extend(
+            found
+                .into_iter()
+                .map(|line| (service.name().to_owned(), line)),
+        );
     }
-    lines.sort_by(|a, b| a.line.time.cmp(&b.line.time));
-    Ok(lines)
+    lines.sort_by(|(_, a), (_, b)| a.time.cmp(&b.time));
+    let mut writers = Writers::default();
+    let mut told = Vec::new();
+    for (service, line) in lines {
+        told.push(writers.told(engine, service, line).await);
+    }
+    Ok(told)
 }
 
 /// As [`logs`], then what the tasks write from now on, those that the services get later too; a
@@ -372,7 +376,7 @@ pub async fn follow_logs(
     only: &[String],
     options: LogOptions,
     deadline: Deadline,
-) -> Result<impl Stream<Item = Result<StackLine, DeployError>> + Send + Unpin, DeployError> {
+) -> Result<impl Stream<Item = Result<StackLine, DeployError>> + Unpin, DeployError> {
     let mut followed = Vec::new();
     for service in written_by(engine, stack, only, deadline).await? {
         let lines = engine
@@ -383,20 +387,76 @@ pub async fn follow_logs(
             )
             .await
             .map_err(no_logs(service.name()))?;
-        let name = service.name().to_owned();
-        let lines = stream::try_unfold((lines, name), async |(mut lines, name)| {
-            match lines.next().await {
+        let state = (lines, Writers::default(), service.name().to_owned());
+        let lines =
+            stream::try_unfold(state, async |(mut lines, mut writers, service)| match lines
+                .next()
+                .await
+            {
                 Ok(Some(line)) => {
-                    let service = name.clone();
-                    Ok(Some((StackLine { service, line }, (lines, name))))
+                    let line = writers.told(engine, service.clone(), line).await;
+                    Ok(Some((line, (lines, writers, service))))
                 }
                 Ok(None) => Ok(None),
-                Err(error) => Err(no_logs(&name)(error)),
-            }
-        });
+                Err(error) => Err(no_logs(&service)(error)),
+            });
         followed.push(Box::pin(lines));
     }
     Ok(stream::select_all(followed))
+}
+
+/// Who writes: the names of tasks and their nodes, looked up when a line of another task comes.
+#[derive(Default)]
+struct Writers(BTreeMap<String, (String, String)>);
+
+impl Writers {
+    async fn told(&mut self, engine: &Engine, service: String, line: LogLine) -> StackLine {
+        if !line.task.is_empty() && !self.0.contains_key(&line.task) {
+            self.look(engine, &service).await;
+            // A task that is not known by now is not asked for again.
+            self.0.entry(line.task.clone()).or_default();
+        }
+        let (name, hostname) = self.0.get(&line.task).cloned().unwrap_or_default();
+        StackLine {
+            service,
+            name,
+            hostname,
+            line,
+        }
+    }
+
+    /// Names are ornament: a line is told without them where they cannot be had.
+    async fn look(&mut self, engine: &Engine, service: &str) {
+        let deadline = Deadline::after(NAMES);
+        let found = tokio::try_join!(engine.tasks(service, deadline), engine.nodes(deadline));
+        let Ok((tasks, nodes)) = found else {
+            return;
+        };
+        for task in tasks {
+            let node = hostname(&task, &nodes);
+            let name = task_name(service, &task, &node);
+            self.0.insert(task.id, (name, node));
+        }
+    }
+}
+
+/// The host name of the node of `task`; its identifier where the node is gone, and nothing where it
+/// has none.
+fn hostname(task: &Task, nodes: &[Node]) -> String {
+    let Some(id) = task.node_id.as_deref() else {
+        return String::new();
+    };
+    let node = nodes.iter().find(|node| node.id == id);
+    node.map_or(id, |node| &node.hostname).to_owned()
+}
+
+/// What a task of `service` is called: by its replica, or its node where there is one per node.
+fn task_name(service: &str, task: &Task, node: &str) -> String {
+    match task.slot {
+        Some(slot) => format!("{service}.{slot}"),
+        None if node.is_empty() => service.to_owned(),
+        None => format!("{service}.{node}"),
+    }
 }
 
 fn no_logs(service: &str) -> impl FnOnce(EngineError) -> DeployError {

@@ -468,3 +468,22 @@ async fn a_name_that_no_stack_can_have_removes_nothing() {
     let found = client.services(&[(STACK_LABEL, Some("st"))], soon()).await;
     assert_eq!(found.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_secret_that_no_engine_takes_is_refused_before_anything_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "services: {web: {image: a, secrets: [key]}}\nsecrets: {key: {file: key.txt}}\n";
+    let path = folder.path().join("st.yml");
+    let (server, client) = Scripted::unix(|_| ok(&json!([])));
+    for size in [0, 512_000] {
+        std::fs::write(folder.path().join("key.txt"), vec![b'x'; size]).unwrap();
+        let file = ComposeFile::parse(&path, text, "st", &LoadOptions::default()).unwrap();
+        let error = Deployment::new(&client, &file, DeployOptions::default())
+            .apply(soon(), &mut |_| ())
+            .await
+            .unwrap_err();
+        let text = crate::ground::causes(&error);
+        assert!(text.contains(&format!("would hold {size} bytes")), "{text}");
+    }
+    assert!(server.operations().is_empty());
+}

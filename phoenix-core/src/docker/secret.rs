@@ -46,6 +46,21 @@ impl ObjectKind {
             Self::Config => 1_023_999,
         }
     }
+
+    /// That one called `name` may hold `content`.
+    ///
+    /// # Errors
+    /// [`ObjectError::Size`].
+    pub(crate) fn check_size(self, name: &str, content: &SecretBytes) -> Result<(), ObjectError> {
+        if content.is_empty() || content.len() > self.max_size() {
+            return Err(ObjectError::Size {
+                kind: self,
+                name: name.to_owned(),
+                size: content.len(),
+            });
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for ObjectKind {
@@ -309,13 +324,7 @@ impl Engine {
         deadline: Deadline,
     ) -> Result<String, ObjectError> {
         check_object_name(kind, name)?;
-        if content.is_empty() || content.len() > kind.max_size() {
-            return Err(ObjectError::Size {
-                kind,
-                name: name.to_owned(),
-                size: content.len(),
-            });
-        }
+        kind.check_size(name, content)?;
         let failed = |source| ObjectError::Engine { kind, source };
         let body = self.object_body(kind, name, labels, Some(content), template_driver)?;
         let call = || Call::post(&[kind.path(), "create"]).secret_json(body.clone());

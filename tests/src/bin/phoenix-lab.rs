@@ -248,6 +248,8 @@ async fn bench_stacks(rounds: usize) -> Result<()> {
     for (title, times) in [
         ("first", &measured.first),
         ("unchanged", &measured.unchanged),
+        ("scaled", &measured.scaled),
+        ("labelled", &measured.labelled),
         ("changed", &measured.changed),
     ] {
         println!(
