@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::error::{DeployError, asking, check_stack};
 use crate::docker::{
     Engine, EngineError, LogLine, LogOptions, LogSource, Node, ObjectKind, ServiceMode,
-    ServiceObserved, ServiceTarget, Task, has_terminal,
+    ServiceObserved, ServiceTarget, Task, UpdateState, Verdict, has_terminal,
 };
 use crate::ground::Deadline;
 use crate::stack::STACK_LABEL;
@@ -190,7 +190,7 @@ pub async fn services(
                 digest,
                 ports: ports(service),
                 settled: verdict.settled().is_some(),
-                state: verdict.to_string(),
+                state: state(service, &verdict),
             }
         })
         .collect())
@@ -208,6 +208,22 @@ pub(super) async fn of_stack(
         .map_err(asking(format!("stack {stack} cannot be looked at")))?;
     found.sort_by(|a, b| a.name().cmp(b.name()));
     Ok(found)
+}
+
+/// How a service stands, without the counts of its tasks, and what the engine made of its last
+/// update.
+fn state(service: &ServiceObserved, verdict: &Verdict) -> String {
+    let text = match verdict {
+        Verdict::Progressing { detail, .. } => detail.clone(),
+        verdict => verdict.to_string(),
+    };
+    let status = service.update_status.as_ref();
+    if verdict.settled().is_some()
+        && status.is_some_and(|status| status.state == UpdateState::RollbackCompleted)
+    {
+        return format!("{text}; its last update was rolled back");
+    }
+    text
 }
 
 fn mode(mode: ServiceMode) -> &'static str {
@@ -277,7 +293,11 @@ pub async fn tasks(
     .map_err(asking(format!("stack {stack} cannot be looked at")))?;
     let mut shown: Vec<(String, &Task)> = found
         .iter()
-        .filter(|task| all || task.is_live() || is_last(task, &found))
+        .filter(|task| {
+            // One that is being stopped runs yet, also of a service that was removed.
+            all || !task.state.is_terminal()
+                || is_last(task, &found) && services.iter().any(|one| one.id == task.service_id)
+        })
         .map(|task| {
             let service = services.iter().find(|one| one.id == task.service_id);
             (
