@@ -120,6 +120,7 @@ impl Deployment<'_> {
     ) -> Result<Deployed, DeployError> {
         let mut teller = Teller::new(tell);
         let mut compared = self.compare(None).await?;
+        compared.check_taken()?;
         if !compared.missing.is_empty() {
             return Err(DeployError::Missing {
                 missing: compared.missing,
@@ -186,12 +187,11 @@ impl Deployment<'_> {
         teller: &mut Teller<'_>,
     ) -> Result<bool, DeployError> {
         for network in &compared.networks {
-            self.engine
-                .create_network_from(&network.json, self.request())
+            self.make_network(network)
                 .await
                 .map_err(|source| DeployError::Network {
                     name: network.name.clone(),
-                    source: source.into(),
+                    source,
                 })?;
             let what = format!("network {}", network.name);
             teller.changed(Change::new(Verb::Create, what, "missing"));
@@ -230,15 +230,7 @@ impl Deployment<'_> {
                 return Ok(());
             }
         }
-        self.engine
-            .create_object(
-                wanted.kind,
-                &decision.new_name,
-                &labels,
-                &wanted.content,
-                wanted.template_driver.as_deref(),
-                self.request(),
-            )
+        self.make_version(decision, &labels)
             .await
             .map_err(|source| failed(&decision.new_name, source))?;
         let why = if decision.current.is_some() || decision.action == ObjectAction::Rotate {
@@ -252,7 +244,7 @@ impl Deployment<'_> {
     }
 
     /// Adds `labels` to an object if it has the wanted content; says whether it has.
-    async fn label(
+    pub(super) async fn label(
         &self,
         wanted: &Wanted,
         object: &ObjectObserved,
