@@ -10,6 +10,7 @@ use super::compare::{Compared, Images};
 use super::error::{DeployError, asking};
 use super::outcome::ServiceOutcome;
 use super::plan::{Change, ObjectAction, Removal, Verb};
+use super::removal::left_running;
 use super::rollout::Rollout;
 use super::versions::{Decision, Wanted};
 use crate::docker::{NetworkError, ObjectError, ObjectKind, ObjectObserved, Verdict, WaitOptions};
@@ -133,18 +134,22 @@ impl Deployment<'_> {
         }
         let rollout = Rollout::of(self, &compared.services, deadline);
         let outcomes = rollout.run(&mut teller).await;
-        let mut unfinished = Vec::new();
+        let (mut unfinished, mut lost) = (Vec::new(), Vec::new());
         if !pruned.is_empty() {
             teller.tell(DeployEvent::Waiting {
                 text: "the tasks of removed services to end".to_owned(),
             });
             // Services that took all the time there was take nothing from this.
             let limit = deadline.at_least(self.options.request);
-            if let Err(error) = self.engine.await_tasks_gone(&pruned, limit).await {
-                unfinished.push(format!("tasks of removed services: {}", causes(&error)));
+            match self.engine.await_tasks_gone(&pruned, limit).await {
+                Ok(nodes) => lost = nodes,
+                Err(error) => {
+                    unfinished.push(format!("tasks of removed services: {}", causes(&error)));
+                }
             }
         }
-        let warnings = compared.warnings();
+        let mut warnings = compared.warnings();
+        warnings.extend(lost.iter().map(|node| left_running(node)));
         // Where something failed, what it had before may be needed to go back.
         let well = outcomes.iter().all(|outcome| outcome.kind.is_success());
         if well && (!compared.removals.is_empty() || teller.has_changes()) {

@@ -519,6 +519,9 @@ async fn a_volume_in_use_is_waited_for_and_odd_names_never_leave() {
 #[tokio::test]
 async fn tasks_of_removed_services_are_waited_for_without_a_filter() {
     let (server, engine) = Scripted::unix(|seen| {
+        if seen.path == "/nodes" {
+            return ok(&json!([]));
+        }
         let state = if seen.nth == 0 { "running" } else { "shutdown" };
         ok(&json!([
             {"ID": "t1", "ServiceID": "s1", "Status": {"State": state}, "DesiredState": "remove"},
@@ -526,8 +529,12 @@ async fn tasks_of_removed_services_are_waited_for_without_a_filter() {
         ]))
     });
     let gone = ["s1".to_owned()];
-    engine.await_tasks_gone(&gone, soon()).await.expect("gone");
-    assert_eq!(server.operations(), ["GET /tasks", "GET /tasks"]);
+    let lost = engine.await_tasks_gone(&gone, soon()).await.expect("gone");
+    assert!(lost.is_empty());
+    assert_eq!(
+        server.operations(),
+        ["GET /tasks", "GET /nodes", "GET /tasks"]
+    );
     assert_eq!(server.seen()[0].query("filters"), None);
     let stays = ["other".to_owned()];
     let brief = Deadline::after(Duration::from_millis(50));
@@ -539,6 +546,42 @@ async fn tasks_of_removed_services_are_waited_for_without_a_filter() {
         error.to_string().contains("t2 on no node (running)"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn tasks_on_nodes_that_are_down_are_not_waited_for() {
+    let (_server, engine) = Scripted::unix(|seen| {
+        if seen.path == "/nodes" {
+            // The swarm finds out late that the first one is down.
+            let node = |id: &str, name: &str, state: &str| {
+                json!({
+                    "ID": id, "Spec": {"Role": "worker", "Availability": "active"},
+                    "Description": {"Hostname": name}, "Status": {"State": state},
+                })
+            };
+            let state = if seen.nth == 0 { "unknown" } else { "down" };
+            return ok(&json!([node("n1", "w1", state), node("n2", "w2", "ready")]));
+        }
+        let state = if seen.nth < 2 { "running" } else { "shutdown" };
+        ok(&json!([
+            {"ID": "t1", "ServiceID": "s1", "NodeID": "n1", "Status": {"State": "running"}, "DesiredState": "remove"},
+            {"ID": "t2", "ServiceID": "s1", "NodeID": "n1", "Status": {"State": "running"}, "DesiredState": "remove"},
+            {"ID": "t3", "ServiceID": "s1", "NodeID": "n2", "Status": {"State": state}, "DesiredState": "remove"},
+            {"ID": "t4", "ServiceID": "stays", "NodeID": "n2", "Status": {"State": "running"}},
+        ]))
+    });
+    let gone = ["s1".to_owned()];
+    let lost = engine.await_tasks_gone(&gone, soon()).await.expect("gone");
+    assert_eq!(lost, ["w1"]);
+    let stays = ["s1".to_owned(), "stays".to_owned()];
+    let brief = Deadline::after(Duration::from_millis(50));
+    let error = engine
+        .await_tasks_gone(&stays, brief)
+        .await
+        .expect_err("stays");
+    let said = error.to_string();
+    assert!(said.contains("a task of"), "{said}");
+    assert!(said.contains("t4 on w2 (running)"), "{said}");
 }
 
 #[tokio::test]
