@@ -148,6 +148,14 @@ pub enum ServiceMode {
     GlobalJob,
 }
 
+impl ServiceMode {
+    /// Whether its tasks run to completion.
+    #[must_use]
+    pub fn is_job(self) -> bool {
+        matches!(self, Self::ReplicatedJob { .. } | Self::GlobalJob)
+    }
+}
+
 /// Tasks of a service, counted by the engine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -486,3 +486,173 @@ async fn what_is_somebody_elses_is_refused_before_anything_is_written() {
     assert!(done.is_success());
     assert_eq!(swarm.left().len(), ALL.len());
 }
+
+/// A service of two specs, the first of which runs.
+fn returned(name: &str, mode: &Value) -> Value {
+    let spec = |image: &str| {
+        json!({
+            "Name": name, "Labels": {STACK_LABEL: "st"}, "Mode": mode,
+            "TaskTemplate": {"ContainerSpec": {"Image": image}},
+            "RollbackConfig": {"Monitor": 1_000_000},
+        })
+    };
+    json!({
+        "ID": format!("id-{name}"), "Version": {"Index": 5}, "Spec": spec("nginx:2"),
+        "PreviousSpec": spec("nginx:1"),
+    })
+}
+
+/// What becomes of the requests to return one service, in order.
+type Returns = Vec<fn(&mut Value) -> Reply>;
+
+/// Its version is another one meanwhile, as when an update goes on.
+fn stale(service: &mut Value) -> Reply {
+    let version = service["Version"]["Index"].as_u64().unwrap();
+    service["Version"]["Index"] = json!(version + 3);
+    refused(500, "update out of sequence")
+}
+
+fn carried_out(service: &mut Value) -> Reply {
+    let version = service["Version"]["Index"].as_u64().unwrap();
+    let (now, previous) = (service["Spec"].take(), service["PreviousSpec"].take());
+    service["Spec"] = previous;
+    service["PreviousSpec"] = now;
+    service["Version"]["Index"] = json!(version + 10);
+    service["UpdateStatus"] = json!({"State": "rollback_completed", "Message": ""});
+    ok(&json!({}))
+}
+
+/// Returns `services`, of which the swarm answers so, and gives how they ended.
+async fn return_all(
+    services: Vec<(Value, Returns)>,
+    task: fn(&str) -> Value,
+) -> (Vec<(String, OutcomeKind)>, Vec<Seen>) {
+    let state = Mutex::new(services);
+    let (server, engine) = Scripted::unix(move |seen| {
+        let mut services = state.lock().unwrap();
+        let path: Vec<&str> = seen.path[1..].split('/').collect();
+        match path.as_slice() {
+            ["services"] => ok(&services.iter().map(|(one, _)| one.clone()).collect()),
+            ["tasks"] => {
+                let id = |one: &Value| one["ID"].as_str().unwrap().to_owned();
+                ok(&services.iter().map(|(one, _)| task(&id(one))).collect())
+            }
+            ["services", id] => match services.iter().find(|(one, _)| one["ID"] == *id) {
+                Some((one, _)) => ok(one),
+                None => refused(404, "not found"),
+            },
+            ["services", id, "update"] => {
+                assert_eq!(seen.query("rollback"), Some("previous"));
+                let (one, returns) = services
+                    .iter_mut()
+                    .find(|(one, _)| one["ID"] == *id)
+                    .unwrap();
+                if seen.query("version") != Some(&one["Version"]["Index"].to_string()) {
+                    return refused(500, "update out of sequence");
+                }
+                if returns.is_empty() {
+                    return carried_out(one);
+                }
+                returns.remove(0)(one)
+            }
+            _ => ok(&json!([])),
+        }
+    });
+    let deadline = Deadline::after(Duration::from_secs(20));
+    let done = rollback(&engine, "st", &[], deadline, &mut |_| ())
+        .await
+        .unwrap();
+    let mut outcomes: Vec<(String, OutcomeKind)> = done
+        .outcomes
+        .into_iter()
+        .map(|one| (one.service, one.kind))
+        .collect();
+    outcomes.sort_by(|a, b| a.0.cmp(&b.0));
+    (outcomes, server.seen())
+}
+
+fn running(service: &str) -> Value {
+    json!({
+        "ID": format!("t-{service}"), "ServiceID": service, "Slot": 1, "NodeID": "n1",
+        "DesiredState": "running", "Status": {"State": "running"},
+    })
+}
+
+#[tokio::test]
+async fn a_service_is_returned_once_whatever_becomes_of_the_request() {
+    let replicated = json!({"Replicated": {"Replicas": 1}});
+    let ran: fn(&mut Value) -> Reply = |one| {
+        carried_out(one);
+        Reply::Nothing
+    };
+    let lost: fn(&mut Value) -> Reply = |_| Reply::Nothing;
+    let cases: [(Returns, usize); 6] = [
+        (vec![], 1),
+        (vec![stale], 2),
+        (vec![stale, stale, stale], 4),
+        (vec![lost], 2),
+        (vec![ran], 1),
+        (vec![stale, ran], 2),
+    ];
+    join_all(cases.map(async |(returns, writes)| {
+        let service = returned("st_web", &replicated);
+        let (outcomes, seen) = return_all(vec![(service, returns)], running).await;
+        assert_eq!(outcomes, [("st_web".to_owned(), OutcomeKind::Converged)]);
+        let sent: Vec<&Seen> = seen.iter().filter(|one| one.method == "POST").collect();
+        assert_eq!(sent.len(), writes);
+        // The spec that is to be left goes with it.
+        for one in sent {
+            assert_eq!(
+                one.json()["TaskTemplate"]["ContainerSpec"]["Image"],
+                "nginx:2"
+            );
+        }
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_is_not_returned_keeps_no_other_from_being_waited_for() {
+    let replicated = json!({"Replicated": {"Replicas": 1}});
+    let written: fn(&mut Value) -> Reply = |one| {
+        // Somebody else deploys.
+        one["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"] = json!("nginx:3");
+        stale(one)
+    };
+    let refuse: fn(&mut Value) -> Reply = |_| refused(400, "no");
+    let silent: fn(&mut Value) -> Reply = |_| Reply::Nothing;
+    let services = vec![
+        (returned("st_a", &replicated), vec![]),
+        (returned("st_b", &replicated), vec![written]),
+        (returned("st_c", &replicated), vec![refuse]),
+        (returned("st_d", &replicated), vec![silent; 20]),
+        (returned("st_e", &replicated), vec![stale]),
+    ];
+    let (outcomes, _) = return_all(services, running).await;
+    let kinds: Vec<OutcomeKind> = outcomes.into_iter().map(|(_, kind)| kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            OutcomeKind::Converged,
+            OutcomeKind::Replaced,
+            OutcomeKind::Refused,
+            OutcomeKind::Unanswered,
+            OutcomeKind::Converged,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_fails_after_it_was_returned_is_a_job_that_failed() {
+    let job = json!({"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 1}});
+    let failed = |service: &str| {
+        json!({
+            "ID": format!("t-{service}"), "ServiceID": service, "NodeID": "n1",
+            "DesiredState": "shutdown",
+            "Status": {"State": "failed", "Err": "task: non-zero exit (5)"},
+        })
+    };
+    let services = vec![(returned("st_job", &job), vec![])];
+    let (outcomes, _) = return_all(services, failed).await;
+    assert_eq!(outcomes, [("st_job".to_owned(), OutcomeKind::JobFailed)]);
+}
