@@ -4,6 +4,7 @@
 mod stack {
     pub(crate) mod fixture;
     pub(crate) mod followed;
+    mod leader;
 }
 
 use std::collections::BTreeSet;

@@ -149,11 +149,23 @@ impl Swarm {
         Run::of(&mut self.phoenix(arguments, &hosts)).await
     }
 
-    /// The same, at once and in the background.
-    pub(crate) fn spawn_everywhere(&self, arguments: &[&str]) -> Background {
-        let hosts: Vec<&Node> = self.lab.nodes().iter().collect();
+    /// `phoenix stack …` at these nodes.
+    pub(crate) async fn stack_at(&self, hosts: &[&str], arguments: &[&str]) -> Run {
+        let hosts: Vec<&Node> = hosts.iter().map(|name| self.node(name)).collect();
+        Run::of(&mut self.phoenix(arguments, &hosts)).await
+    }
+
+    /// The same, in the background.
+    pub(crate) fn spawn_at(&self, hosts: &[&str], arguments: &[&str]) -> Background {
+        let hosts: Vec<&Node> = hosts.iter().map(|name| self.node(name)).collect();
         let mut command = self.phoenix(arguments, &hosts);
         Background(tokio::spawn(async move { Run::of(&mut command).await }))
+    }
+
+    /// `phoenix stack …` at all nodes, in the background.
+    pub(crate) fn spawn_everywhere(&self, arguments: &[&str]) -> Background {
+        let hosts: Vec<&str> = self.lab.nodes().iter().map(Node::name).collect();
+        self.spawn_at(&hosts, arguments)
     }
 
     pub(crate) async fn deploy(&self, file: &str, name: &str, more: &[&str]) -> Run {

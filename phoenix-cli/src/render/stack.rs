@@ -33,12 +33,13 @@ pub(crate) fn stack_plan(layout: &Layout, plan: &StackPlan) -> String {
             }
         }
     }
-    for missing in &plan.missing {
+    let missing = plan.missing.iter().map(ToString::to_string);
+    for unmet in missing.chain(plan.taken.iter().map(ToString::to_string)) {
         let _ = writeln!(
             text,
             "{} {}",
             layout.paint(Layout::BAD, "!"),
-            escape::line(&missing.to_string())
+            escape::line(&unmet)
         );
     }
     if text.is_empty() {

@@ -10,6 +10,7 @@ use super::compare::{Compared, Images};
 use super::error::{DeployError, asking};
 use super::outcome::ServiceOutcome;
 use super::plan::{Change, ObjectAction, Removal, Verb};
+use super::removal::left_running;
 use super::rollout::Rollout;
 use super::versions::{Decision, Wanted};
 use crate::docker::{NetworkError, ObjectError, ObjectKind, ObjectObserved, Verdict, WaitOptions};
@@ -120,6 +121,7 @@ impl Deployment<'_> {
     ) -> Result<Deployed, DeployError> {
         let mut teller = Teller::new(tell);
         let mut compared = self.compare(None).await?;
+        compared.check_taken()?;
         if !compared.missing.is_empty() {
             return Err(DeployError::Missing {
                 missing: compared.missing,
@@ -132,18 +134,22 @@ impl Deployment<'_> {
         }
         let rollout = Rollout::of(self, &compared.services, deadline);
         let outcomes = rollout.run(&mut teller).await;
-        let mut unfinished = Vec::new();
+        let (mut unfinished, mut lost) = (Vec::new(), Vec::new());
         if !pruned.is_empty() {
             teller.tell(DeployEvent::Waiting {
                 text: "the tasks of removed services to end".to_owned(),
             });
             // Services that took all the time there was take nothing from this.
             let limit = deadline.at_least(self.options.request);
-            if let Err(error) = self.engine.await_tasks_gone(&pruned, limit).await {
-                unfinished.push(format!("tasks of removed services: {}", causes(&error)));
+            match self.engine.await_tasks_gone(&pruned, limit).await {
+                Ok(nodes) => lost = nodes,
+                Err(error) => {
+                    unfinished.push(format!("tasks of removed services: {}", causes(&error)));
+                }
             }
         }
-        let warnings = compared.warnings();
+        let mut warnings = compared.warnings();
+        warnings.extend(lost.iter().map(|node| left_running(node)));
         // Where something failed, what it had before may be needed to go back.
         let well = outcomes.iter().all(|outcome| outcome.kind.is_success());
         if well && (!compared.removals.is_empty() || teller.has_changes()) {
@@ -186,12 +192,11 @@ impl Deployment<'_> {
         teller: &mut Teller<'_>,
     ) -> Result<bool, DeployError> {
         for network in &compared.networks {
-            self.engine
-                .create_network_from(&network.json, self.request())
+            self.make_network(network)
                 .await
                 .map_err(|source| DeployError::Network {
                     name: network.name.clone(),
-                    source: source.into(),
+                    source,
                 })?;
             let what = format!("network {}", network.name);
             teller.changed(Change::new(Verb::Create, what, "missing"));
@@ -230,15 +235,7 @@ impl Deployment<'_> {
                 return Ok(());
             }
         }
-        self.engine
-            .create_object(
-                wanted.kind,
-                &decision.new_name,
-                &labels,
-                &wanted.content,
-                wanted.template_driver.as_deref(),
-                self.request(),
-            )
+        self.make_version(decision, &labels)
             .await
             .map_err(|source| failed(&decision.new_name, source))?;
         let why = if decision.current.is_some() || decision.action == ObjectAction::Rotate {
@@ -252,7 +249,7 @@ impl Deployment<'_> {
     }
 
     /// Adds `labels` to an object if it has the wanted content; says whether it has.
-    async fn label(
+    pub(super) async fn label(
         &self,
         wanted: &Wanted,
         object: &ObjectObserved,

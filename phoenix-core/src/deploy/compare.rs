@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::error::{DeployError, asking};
 use super::plan::{
     Missing, MissingKind, ObjectPlan, Removal, RolledBack, ServiceAction, ServicePlan, StackPlan,
+    Taken,
 };
 use super::versions::{Decision, Mark, Wanted, decide, retired};
 use super::{ATTEMPT_LABEL, Deployment, ResolveImages};
@@ -31,6 +32,7 @@ pub(super) struct Compared {
     pub(super) services: Vec<ComparedService>,
     pub(super) removals: Vec<Removal>,
     pub(super) missing: Vec<Missing>,
+    taken: Vec<Taken>,
     pub(super) images: Images,
     warnings: Vec<String>,
 }
@@ -43,6 +45,16 @@ pub(super) struct Images {
 }
 
 impl Compared {
+    /// Refuses to go on where something that the stack makes is somebody else's.
+    pub(super) fn check_taken(&self) -> Result<(), DeployError> {
+        if self.taken.is_empty() {
+            return Ok(());
+        }
+        Err(DeployError::Taken {
+            taken: self.taken.clone(),
+        })
+    }
+
     /// Worth knowing.
     pub(super) fn warnings(&self) -> Vec<String> {
         let registries = self.images.warnings.iter().cloned();
@@ -125,6 +137,7 @@ impl Deployment<'_> {
             services,
             removals: compared.removals,
             missing: compared.missing,
+            taken: compared.taken,
             warnings,
         })
     }
@@ -205,10 +218,17 @@ impl Deployment<'_> {
             }
         }
         let mut networks = Vec::new();
+        let mut taken = self.taken_objects(&objects, &found);
         for network in rendered.networks {
             let same = |one: &&NetworkObserved| one.name == network.name && one.scope == "swarm";
             match found.networks.iter().find(same) {
-                Some(one) => warnings.extend(network_warnings(&network, one)),
+                Some(one) => {
+                    let owner = one.labels.get(STACK_LABEL).map(String::as_str);
+                    if owner != Some(self.file.stack()) {
+                        taken.push(Taken::new("network", &network.name, owner));
+                    }
+                    warnings.extend(network_warnings(&network, one));
+                }
                 None => networks.push(network),
             }
         }
@@ -219,6 +239,13 @@ impl Deployment<'_> {
                 warnings.push(format!("service {}: {ignored}", body.name));
             }
             let running = own.iter().find(|service| service.name() == body.name);
+            let mut others = found.services.iter();
+            if running.is_none()
+                && let Some(other) = others.find(|service| service.name() == body.name)
+            {
+                let owner = other.label(STACK_LABEL);
+                taken.push(Taken::new("service", &body.name, owner));
+            }
             services.push(self.compare_service(body, running.copied(), kept).await?);
         }
         let removals = self.removals(&found, &own, &objects, &services, &mut warnings);
@@ -228,9 +255,29 @@ impl Deployment<'_> {
             services,
             removals,
             missing,
+            taken,
             images,
             warnings,
         })
+    }
+
+    /// The secrets and configs that are to be made, of whose names there are others.
+    fn taken_objects(&self, objects: &[Decision], found: &Found) -> Vec<Taken> {
+        let made = objects.iter().filter(|decision| {
+            matches!(
+                decision.action,
+                super::ObjectAction::Create | super::ObjectAction::Rotate
+            )
+        });
+        made.filter_map(|decision| {
+            let kind = list(decision.wanted.kind);
+            let other = found.objects[kind].iter().find(|object| {
+                object.name == decision.new_name && !decision.wanted.is_version(object)
+            })?;
+            let owner = other.labels.get(STACK_LABEL).map(String::as_str);
+            Some(Taken::new(kind, &decision.new_name, owner))
+        })
+        .collect()
     }
 
     /// The secrets and configs that the stack makes.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::credentials::CredentialsError;
-use super::plan::Missing;
+use super::plan::{Missing, Taken};
 use crate::docker::{EngineError, NetworkError, ObjectError, ServiceError, TasksRemain, WaitError};
 use crate::stack::is_stack_name;
 
@@ -53,6 +53,12 @@ pub enum DeployError {
     Missing {
         /// All of it.
         missing: Vec<Missing>,
+    },
+    /// What the stack makes is there already, and somebody else's.
+    #[error("{}", listed(.taken))]
+    Taken {
+        /// All of it.
+        taken: Vec<Taken>,
     },
     /// A network could not be made or removed.
     #[error("network {name}")]
@@ -137,8 +143,8 @@ fn unknown(stack: &str, service: Option<&str>, known: &[String]) -> String {
     }
 }
 
-fn listed(missing: &[Missing]) -> String {
-    let texts: Vec<String> = missing.iter().map(Missing::to_string).collect();
+fn listed(all: &[impl ToString]) -> String {
+    let texts: Vec<String> = all.iter().map(ToString::to_string).collect();
     texts.join("; ")
 }
 

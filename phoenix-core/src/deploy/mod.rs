@@ -62,7 +62,7 @@ pub use error::DeployError;
 pub use outcome::{OutcomeKind, ServiceOutcome};
 pub use plan::{
     Change, Missing, MissingKind, ObjectAction, ObjectPlan, Removal, RolledBack, ServiceAction,
-    ServicePlan, StackPlan, Verb,
+    ServicePlan, StackPlan, Taken, Verb,
 };
 pub use removal::{NodeEngine, Removed, UnreachedNode, remove};
 pub use rollback::rollback;

@@ -25,6 +25,8 @@ pub struct StackPlan {
     pub removals: Vec<Removal>,
     /// What the stack refers to and nobody has made.
     pub missing: Vec<Missing>,
+    /// What the stack makes is there already, and somebody else's.
+    pub taken: Vec<Taken>,
     /// Worth knowing.
     pub warnings: Vec<String>,
 }
@@ -54,6 +56,7 @@ impl StackPlan {
         }
         changes.extend(self.objects.iter().filter_map(ObjectPlan::change));
         changes.extend(self.services.iter().filter_map(ServicePlan::change));
+        changes.retain(|change| !self.taken.iter().any(|taken| taken.what() == change.what));
         changes.extend(late.into_iter().map(Removal::change));
         changes
     }
@@ -288,6 +291,46 @@ impl fmt::Display for Missing {
             MissingKind::Config => "config",
         };
         write!(f, "there is no {kind} {}", self.name)
+    }
+}
+
+/// Something that the stack makes, of whose name there is one already that is not its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Taken {
+    /// `service`, `network`, `secret` or `config`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// The stack that it belongs to, where there is one.
+    pub owner: Option<String>,
+}
+
+impl Taken {
+    pub(super) fn new(kind: &'static str, name: &str, owner: Option<&str>) -> Self {
+        Self {
+            kind,
+            name: name.to_owned(),
+            owner: owner.map(str::to_owned),
+        }
+    }
+
+    fn what(&self) -> String {
+        format!("{} {}", self.kind, self.name)
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} exists already and belongs to ",
+            self.kind, self.name
+        )?;
+        match &self.owner {
+            Some(owner) => write!(f, "stack {owner}"),
+            None => f.write_str("no stack"),
+        }
     }
 }
 

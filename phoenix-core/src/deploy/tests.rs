@@ -1,5 +1,7 @@
 //! Writes whose answers are lost, against a scripted engine.
 
+mod faults;
+
 use std::path::Path;
 use std::sync::Mutex;
 

@@ -1,24 +1,31 @@
-//! One service written, whatever happens to the request.
+//! One service, network, secret or config written, whatever happens to the request.
 //!
-//! The name of a service is unique and an update names the version that it replaces, so a request
-//! whose answer was lost is settled by looking: the spec is there, or it may be sent again.
+//! Names are unique and an update names the version that it replaces, so a request whose answer was
+//! lost is settled by looking: it has run, or it may be sent again. So is one that finds the name
+//! taken: a manager that passes a request on to a leader that goes away sends it twice, and somebody
+//! else may be deploying the same stack.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::compare::{ComparedService, attempt, carry_force_update, rolled_back, spec_changes};
 use super::error::DeployError;
+use super::plan::Taken;
+use super::versions::Decision;
 use super::{ATTEMPT_LABEL, Deployment};
 use crate::docker::{
-    ApiVersion, EngineError, RegistryAuth, ServiceError, ServiceObserved, ServiceTarget,
-    ServiceWritten,
+    ApiVersion, EngineError, NetworkError, ObjectError, RegistryAuth, ServiceError,
+    ServiceObserved, ServiceTarget, ServiceWritten,
 };
 use crate::ground::causes;
+use crate::stack::{NetworkBody, STACK_LABEL};
 
-/// So often a service may change while it is written.
+/// So often a service may change while it is written, and a request may go without an answer.
 const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(300);
+const UPDATE: &str = "UpdateConfig";
 
 /// What became of a write.
 pub(super) enum Written {
@@ -49,6 +56,13 @@ impl Deployment<'_> {
                     .find_service(name, self.request())
                     .await
                     .map_err(|source| failed(source.into()))?;
+                let label = running.as_ref().map(|found| found.label(STACK_LABEL));
+                if let Some(owner) = label
+                    && owner != Some(self.file.stack())
+                {
+                    let taken = Taken::new("service", name, owner);
+                    return Ok(Written::Refused(taken.to_string()));
+                }
             }
             let sent = match &running {
                 None => {
@@ -78,7 +92,11 @@ impl Deployment<'_> {
                 Err(ServiceError::Changed { .. } | ServiceError::NotFound { .. }) => {
                     unanswered = None;
                 }
-                Err(ServiceError::Exists { .. }) if uncertain => {}
+                // It may be the one that was sent: looked at next.
+                Err(error @ ServiceError::Exists { .. }) => {
+                    uncertain = true;
+                    unanswered = Some(error);
+                }
                 Err(ServiceError::Engine { source }) if source.may_have_run() => {
                     uncertain = true;
                     unanswered = Some(ServiceError::Engine { source });
@@ -91,10 +109,81 @@ impl Deployment<'_> {
                 }
             }
         }
-        Err(match unanswered {
-            Some(error) => failed(error),
-            None => DeployError::Contended { name: name.clone() },
-        })
+        match unanswered {
+            Some(error) => match refusal(&error) {
+                Some(message) => Ok(Written::Refused(message)),
+                None => Err(failed(error)),
+            },
+            None => Err(DeployError::Contended { name: name.clone() }),
+        }
+    }
+
+    /// Makes a network of the stack.
+    pub(super) async fn make_network(&self, network: &NetworkBody) -> Result<(), NetworkError> {
+        for attempt in 1.. {
+            let made = self
+                .engine
+                .create_network_from(&network.json, self.request())
+                .await;
+            match made {
+                Ok(_) => break,
+                Err(NetworkError::Engine { source })
+                    if source.may_have_run() && attempt < TRIES => {}
+                Err(error @ NetworkError::Exists { .. }) => {
+                    // Of somebody else who deploys the stack, with other labels beside its own.
+                    let found = self
+                        .engine
+                        .find_network(&network.name, self.request())
+                        .await?;
+                    let own = found.is_some_and(|found| {
+                        found.scope == "swarm" && self.is_own(found.labels.get(STACK_LABEL))
+                    });
+                    return if own { Ok(()) } else { Err(error) };
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a version of a secret or config with `labels`.
+    pub(super) async fn make_version(
+        &self,
+        decision: &Decision,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<(), ObjectError> {
+        let (wanted, name) = (&decision.wanted, &decision.new_name);
+        let kind = wanted.kind;
+        for attempt in 1.. {
+            let driver = wanted.template_driver.as_deref();
+            let made = self
+                .engine
+                .create_object(kind, name, labels, &wanted.content, driver, self.request())
+                .await;
+            match made {
+                Ok(_) => break,
+                Err(ObjectError::Engine { source, .. })
+                    if source.may_have_run() && attempt < TRIES => {}
+                Err(error) => {
+                    // Of somebody else who deploys the stack, with another key for fingerprints:
+                    // it will do if it has the content.
+                    if let ObjectError::Exists { labels: found, .. } = &error
+                        && self.is_own(found.get(STACK_LABEL))
+                        && let Ok(Some(found)) =
+                            self.engine.find_object(kind, name, self.request()).await
+                        && self.label(wanted, &found, labels).await?
+                    {
+                        break;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_own(&self, stack: Option<&String>) -> bool {
+        stack.is_some_and(|stack| stack == self.file.stack())
     }
 
     /// Updates `found` to `body`. Where the engine may take that back, what is attempted is first
@@ -128,21 +217,14 @@ impl Deployment<'_> {
     }
 
     fn target(&self, service: &ComparedService, written: &ServiceWritten) -> ServiceTarget {
-        let target = ServiceTarget::written(written);
-        match monitor(&service.body.json) {
-            Some(monitor) => target.stable_for(monitor),
-            None => target,
-        }
+        ServiceTarget::written(written).stable_for(monitor(&service.body.json, UPDATE))
     }
 
     /// The target of a write that was found to have run.
     fn found(&self, service: &ComparedService, found: &ServiceObserved) -> ServiceTarget {
         let mut target = ServiceTarget::in_place(&found.id);
         target.min_version = Some(0);
-        match monitor(&service.body.json) {
-            Some(monitor) => target.stable_for(monitor),
-            None => target,
-        }
+        target.stable_for(monitor(&service.body.json, UPDATE))
     }
 }
 
@@ -151,15 +233,14 @@ pub(super) fn holds(kept: ApiVersion, body: &Value, found: &ServiceObserved) -> 
     spec_changes(kept, body, found).is_empty()
 }
 
-/// How long the tasks of a new spec are watched: as declared, else as the engine does.
-fn monitor(body: &Value) -> Option<Duration> {
-    let declared = body
-        .pointer("/UpdateConfig/Monitor")
-        .and_then(Value::as_u64);
-    Some(match declared {
+/// How long the tasks of a spec are watched that is put in place as `config` says (`UpdateConfig`,
+/// `RollbackConfig`): as declared, else as the engine does.
+pub(super) fn monitor(spec: &Value, config: &str) -> Duration {
+    let declared = spec.pointer(&format!("/{config}/Monitor"));
+    match declared.and_then(Value::as_u64) {
         Some(nanoseconds) if nanoseconds > 0 => Duration::from_nanos(nanoseconds),
         _ => Duration::from_secs(5),
-    })
+    }
 }
 
 /// The engine's words, where it refused a service.

@@ -38,7 +38,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 /// How long one of several managers may take to answer a read.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// Pause before a request that was refused for a passing reason is sent again.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long looking for what a write may have made may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(15);
 
 /// A version of the Engine API, such as 1.45.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -460,47 +462,51 @@ impl Engine {
         }
     }
 
-    /// Sends a call once; of several engines, to one after another until one takes it.
+    /// Sends a call once; of several engines, to one after another until one takes it. A read is
+    /// sent again while it is refused for a passing reason: managers pass reads on to their leader,
+    /// and have none while they elect another.
     pub(super) async fn send(&self, call: Call, deadline: Deadline) -> Result<Bytes, EngineError> {
-        if self.others.is_empty() {
-            return self.send_here(&call, deadline, None).await;
-        }
         loop {
-            let sent = self
-                .around(&call, deadline, |member, limit| {
+            let sent = if self.others.is_empty() {
+                self.send_here(&call, deadline, None).await
+            } else {
+                self.around(&call, deadline, |member, limit| {
                     Box::pin(member.send_here(&call, limit, Some(CONNECT_LIMIT)))
                 })
-                .await;
-            let error = match sent {
-                Ok(body) => return Ok(body),
-                Err(error) => error,
+                .await
             };
-            // While managers elect another leader, all of them have none.
-            let passing = error.refusal().is_some_and(Refusal::is_transient);
-            if call.method != Method::GET || !passing || deadline.pause(RETRY_PAUSE).await.is_err()
-            {
-                return Err(error);
+            match sent {
+                Err(error) if reads_again(&call, &error, deadline).await => {}
+                sent => return sent,
             }
         }
     }
 
-    /// Sends a call once, and gives the answer as it comes, with the engine that it comes from. The
+    /// As [`Self::send`], and gives the answer as it comes, with the engine that it comes from. The
     /// deadline is for its beginning.
     pub(super) async fn open(
         &self,
         call: &Call,
         deadline: Deadline,
     ) -> Result<(Self, Incoming), EngineError> {
-        if self.others.is_empty() {
-            return Ok((self.clone(), self.open_here(call, deadline, None).await?));
+        loop {
+            let opened = if self.others.is_empty() {
+                let body = self.open_here(call, deadline, None).await;
+                body.map(|body| (self.clone(), body))
+            } else {
+                self.around(call, deadline, |member, limit| {
+                    Box::pin(async move {
+                        let body = member.open_here(call, limit, Some(CONNECT_LIMIT)).await?;
+                        Ok((member.clone(), body))
+                    })
+                })
+                .await
+            };
+            match opened {
+                Err(error) if reads_again(call, &error, deadline).await => {}
+                opened => return opened,
+            }
         }
-        self.around(call, deadline, |member, limit| {
-            Box::pin(async move {
-                let body = member.open_here(call, limit, Some(CONNECT_LIMIT)).await?;
-                Ok((member.clone(), body))
-            })
-        })
-        .await
     }
 
     /// Has a call sent to each of the engines in turn, from the one that answered last, until one
@@ -826,6 +832,19 @@ impl Engine {
             source,
         }
     }
+}
+
+/// The deadline of a look for what a write may have made: its own, for that of the write may have
+/// passed without an answer.
+pub(super) fn looking() -> Deadline {
+    Deadline::after(LOOK_LIMIT)
+}
+
+/// Whether a call that failed is a read to be sent again; pauses before it says so.
+async fn reads_again(call: &Call, error: &EngineError, deadline: Deadline) -> bool {
+    call.method == Method::GET
+        && error.refusal().is_some_and(Refusal::is_transient)
+        && deadline.pause(RETRY_PAUSE).await.is_ok()
 }
 
 /// The message of an error answer: JSON, or (old engines, for a wrong version) plain text.

@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use bollard::models;
 
-use super::engine::{Call, Engine};
+use super::engine::{Call, Engine, RETRY_PAUSE, looking};
 use super::error::{EngineError, Refusal};
 use crate::ground::Deadline;
 
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const SET_UP_POLL: Duration = Duration::from_millis(200);
 const IN_USE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -283,7 +282,8 @@ impl Engine {
         Ok(named.into_iter().next())
     }
 
-    /// Creates a network and returns its identifier.
+    /// Creates a network and returns its identifier. One of the same name that is as wanted counts
+    /// as this one.
     ///
     /// # Errors
     /// [`NetworkError::Exists`] when the name is taken, [`NetworkError::Engine`] otherwise.
@@ -321,35 +321,54 @@ impl Engine {
         };
         let body = serde_json::to_value(&request)
             .map_err(|error| self.decode("POST /networks/create", error.into()))?;
-        let mut uncertain = false;
-        let source = loop {
-            let call = Call::post(&["networks", "create"]).json(&body);
-            let created: Result<NetworkCreated, EngineError> = self.fetch(call, deadline).await;
-            let error = match created {
-                Ok(created) => return Ok(created.id),
+        let same = |found: &NetworkObserved| spec.differences(found).is_empty();
+        self.create_as(&body, &spec.name, &same, deadline).await
+    }
+
+    /// Has a network made. After a request that may have made it, or that finds the name taken, the
+    /// one of that name is looked at: `is_it` says whether that is it. Where there is none the
+    /// request is sent again.
+    async fn create_as(
+        &self,
+        body: &serde_json::Value,
+        name: &str,
+        is_it: &(impl Fn(&NetworkObserved) -> bool + Sync),
+        deadline: Deadline,
+    ) -> Result<String, NetworkError> {
+        let call = || Call::post(&["networks", "create"]).json(body);
+        loop {
+            let (sent, uncertain) = self.send_persistently(call, deadline).await;
+            let source = match sent {
+                Ok(answer) => {
+                    return serde_json::from_slice::<NetworkCreated>(&answer)
+                        .map(|created| created.id)
+                        .map_err(|error| {
+                            self.decode("POST /networks/create", error.into()).into()
+                        });
+                }
                 Err(error) => error,
             };
-            uncertain |= error.may_have_run();
-            let passing = error.refusal().is_some_and(Refusal::is_transient);
-            if !passing || deadline.pause(RETRY_PAUSE).await.is_err() {
-                break error;
+            let taken = source.is(Refusal::Conflict);
+            if !uncertain && !taken && !source.may_have_run() {
+                return Err(source.into());
             }
-        };
-        // An attempt without an answer may have made it.
-        if uncertain
-            && let Ok(Some(found)) = self.find_network(&spec.name, deadline).await
-            && spec.differences(&found).is_empty()
-        {
-            return Ok(found.id);
+            match self.find_network(name, looking()).await {
+                Ok(Some(found)) if is_it(&found) => return Ok(found.id),
+                // Another one has the name, or none has it: the next answer says which.
+                Ok(found)
+                    if !(taken && found.is_some()) && deadline.pause(RETRY_PAUSE).await.is_ok() =>
+                {
+                    tracing::debug!(endpoint = %self.endpoint(), %source, name, "again");
+                }
+                _ if taken => {
+                    return Err(NetworkError::Exists {
+                        name: name.to_owned(),
+                        source,
+                    });
+                }
+                _ => return Err(source.into()),
+            }
         }
-        Err(if source.is(Refusal::Conflict) {
-            NetworkError::Exists {
-                name: spec.name.clone(),
-                source,
-            }
-        } else {
-            source.into()
-        })
     }
 
     /// Waits until the swarm has set up a network of its own that was just created: the leader
@@ -399,40 +418,30 @@ impl Engine {
             .map(|found| found.id))
     }
 
-    /// Creates a network of a whole body of `POST /networks/create`, and returns its identifier.
+    /// Creates a swarm-scoped network of a whole body of `POST /networks/create`, and returns its
+    /// identifier. One of the same name and the same labels counts as this one.
     ///
     /// # Errors
-    /// [`EngineError`]; [`Conflict`](Refusal::Conflict) when the name is taken.
+    /// [`NetworkError::Exists`] when the name is taken, [`NetworkError::Engine`] otherwise. After
+    /// an [ambiguous](EngineError::Ambiguous) one it was not there yet.
     pub async fn create_network_from(
         &self,
         body: &serde_json::Value,
         deadline: Deadline,
-    ) -> Result<String, EngineError> {
-        let call = || Call::post(&["networks", "create"]).json(body);
-        let (sent, uncertain) = self.send_persistently(call, deadline).await;
-        let error = match sent {
-            Ok(answer) => {
-                return serde_json::from_slice::<NetworkCreated>(&answer)
-                    .map(|created| created.id)
-                    .map_err(|error| self.decode("POST /networks/create", error.into()));
-            }
-            Err(error) => error,
+    ) -> Result<String, NetworkError> {
+        let name = body.get("Name").and_then(serde_json::Value::as_str);
+        let same = |found: &NetworkObserved| {
+            let labels = body.get("Labels").filter(|labels| !labels.is_null());
+            found.scope == "swarm"
+                && match labels {
+                    Some(labels) => {
+                        serde_json::to_value(&found.labels).is_ok_and(|found| found == *labels)
+                    }
+                    None => found.labels.is_empty(),
+                }
         };
-        // An attempt without an answer may have made it.
-        let text = |key: &str| body.get(key).and_then(serde_json::Value::as_str);
-        if (uncertain || error.may_have_run())
-            && let Some(name) = text("Name")
-            && let Ok(Some(found)) = self.find_network(name, deadline).await
-            && found.scope == "swarm"
-            && body
-                .get("Labels")
-                .map_or(found.labels.is_empty(), |labels| {
-                    serde_json::to_value(&found.labels).is_ok_and(|found| found == *labels)
-                })
-        {
-            return Ok(found.id);
-        }
-        Err(error)
+        self.create_as(body, name.unwrap_or_default(), &same, deadline)
+            .await
     }
 
     /// Removes a network by its identifier, waiting while it is in use. Says whether it was

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::engine::{Call, Engine};
+use super::engine::{Call, Engine, RETRY_PAUSE, looking};
 use super::error::{EngineError, Refusal};
 use super::wire::{Created, ObjectVersion, filters, instant, is_labelled, label_filter, nullable};
 use crate::ground::{Deadline, SecretBytes};
@@ -308,12 +308,13 @@ impl Engine {
     }
 
     /// Creates a secret or config and returns its identifier. One of the same name and the same
-    /// labels counts as this one, so that a creation whose answer was lost can be repeated: give
-    /// a name or label that stands for the content. `template_driver` replaces templates in it
-    /// when it is mounted.
+    /// labels counts as this one, so that a creation whose answer was lost is looked for, and sent
+    /// again where it is not there: give a name or label that stands for the content.
+    /// `template_driver` replaces templates in it when it is mounted.
     ///
     /// # Errors
-    /// [`ObjectError`]; name and size are checked before anything is sent.
+    /// [`ObjectError`]; name and size are checked before anything is sent. After an
+    /// [ambiguous](EngineError::Ambiguous) one it was not there yet.
     pub async fn create_object(
         &self,
         kind: ObjectKind,
@@ -328,26 +329,34 @@ impl Engine {
         let failed = |source| ObjectError::Engine { kind, source };
         let body = self.object_body(kind, name, labels, Some(content), template_driver)?;
         let call = || Call::post(&[kind.path(), "create"]).secret_json(body.clone());
-        let (sent, _) = self.send_persistently(call, deadline).await;
-        let error = match sent {
-            Ok(answer) => {
-                return serde_json::from_slice::<Created>(&answer)
-                    .map(|created| created.id)
-                    .map_err(|error| failed(self.decode(kind.path(), error.into())));
+        loop {
+            let (sent, uncertain) = self.send_persistently(call, deadline).await;
+            let error = match sent {
+                Ok(answer) => {
+                    return serde_json::from_slice::<Created>(&answer)
+                        .map(|created| created.id)
+                        .map_err(|error| failed(self.decode(kind.path(), error.into())));
+                }
+                Err(error) => error,
+            };
+            if !uncertain && !error.is(Refusal::Conflict) && !error.may_have_run() {
+                return Err(failed(error));
             }
-            Err(error) => error,
-        };
-        if !error.is(Refusal::Conflict) && !error.may_have_run() {
-            return Err(failed(error));
-        }
-        match self.find_object(kind, name, deadline).await {
-            Ok(Some(found)) if found.labels == *labels => Ok(found.id),
-            Ok(Some(found)) => Err(ObjectError::Exists {
-                kind,
-                name: name.to_owned(),
-                labels: found.labels,
-            }),
-            _ => Err(failed(error)),
+            match self.find_object(kind, name, looking()).await {
+                Ok(Some(found)) if found.labels == *labels => return Ok(found.id),
+                Ok(Some(found)) => {
+                    return Err(ObjectError::Exists {
+                        kind,
+                        name: name.to_owned(),
+                        labels: found.labels,
+                    });
+                }
+                // It was not made.
+                Ok(None) if deadline.pause(RETRY_PAUSE).await.is_ok() => {
+                    tracing::debug!(endpoint = %self.endpoint(), %error, %kind, name, "again");
+                }
+                _ => return Err(failed(error)),
+            }
         }
     }
 

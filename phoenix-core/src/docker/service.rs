@@ -148,6 +148,14 @@ pub enum ServiceMode {
     GlobalJob,
 }
 
+impl ServiceMode {
+    /// Whether its tasks run to completion.
+    #[must_use]
+    pub fn is_job(self) -> bool {
+        matches!(self, Self::ReplicatedJob { .. } | Self::GlobalJob)
+    }
+}
+
 /// Tasks of a service, counted by the engine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -414,7 +422,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`ServiceError::Exists`] when the name is taken, [`ServiceError::Engine`] otherwise. After
-    /// an [ambiguous](EngineError::Ambiguous) one, look whether the service is there.
+    /// either of them look whether the service is there and has this spec: a manager that passes a
+    /// request on may send it twice, and an [ambiguous](EngineError::Ambiguous) one may have run.
     pub async fn create_service(
         &self,
         spec: &Value,
@@ -427,7 +436,7 @@ impl Engine {
                 .registry_auth(auth)
         };
         let name = spec.get("Name").and_then(Value::as_str).unwrap_or_default();
-        let (sent, uncertain) = self.send_persistently(call, deadline).await;
+        let (sent, _) = self.send_persistently(call, deadline).await;
         match sent {
             Ok(answer) => {
                 let (id, warnings) = serde_json::from_slice::<Created>(&answer)
@@ -439,20 +448,10 @@ impl Engine {
                     warnings,
                 })
             }
-            Err(source) if source.is(Refusal::Conflict) => {
-                // An attempt whose leader was lost may have gone through after all.
-                if uncertain && let Some(found) = self.find_service(name, deadline).await? {
-                    return Ok(ServiceWritten {
-                        id: found.id,
-                        min_version: 0,
-                        warnings: Vec::new(),
-                    });
-                }
-                Err(ServiceError::Exists {
-                    name: name.to_owned(),
-                    source,
-                })
-            }
+            Err(source) if source.is(Refusal::Conflict) => Err(ServiceError::Exists {
+                name: name.to_owned(),
+                source,
+            }),
             Err(source) => Err(source.into()),
         }
     }

@@ -1,6 +1,6 @@
 //! Tasks: one run of a service's container on a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -358,7 +358,9 @@ impl Engine {
     }
 
     /// Waits until no task of these (removed) services runs any more. Networks and volumes they
-    /// used come free only then.
+    /// used come free only then. Not waited for are tasks on nodes that are down, which the swarm
+    /// takes for running until the node comes back: what they used comes free all the same. Gives
+    /// the host names of those nodes.
     ///
     /// # Errors
     /// [`TasksRemain`].
@@ -366,7 +368,7 @@ impl Engine {
         &self,
         service_ids: &[String],
         deadline: Deadline,
-    ) -> Result<(), TasksRemain> {
+    ) -> Result<Vec<String>, TasksRemain> {
         let of_them = |task: &Task| service_ids.contains(&task.service_id);
         self.await_gone(of_them, deadline).await
     }
@@ -381,7 +383,7 @@ impl Engine {
         key: &str,
         value: &str,
         deadline: Deadline,
-    ) -> Result<(), TasksRemain> {
+    ) -> Result<Vec<String>, TasksRemain> {
         let labelled = |task: &Task| task.labels.get(key).is_some_and(|found| found == value);
         self.await_gone(labelled, deadline).await
     }
@@ -390,24 +392,14 @@ impl Engine {
         &self,
         of_them: impl Fn(&Task) -> bool,
         deadline: Deadline,
-    ) -> Result<(), TasksRemain> {
+    ) -> Result<Vec<String>, TasksRemain> {
         let mut left = Vec::new();
         loop {
-            // Without a filter: one that names a removed service is refused as not found.
-            match self.list_tasks(None, deadline).await {
-                Ok(tasks) => {
-                    left = tasks
-                        .into_iter()
-                        .filter(|task| of_them(task) && !task.state.is_terminal())
-                        .map(|task| {
-                            let node = task.node_id.as_deref().unwrap_or("no node");
-                            format!("{} on {node} ({})", task.id, task.state)
-                        })
-                        .collect();
-                    if left.is_empty() {
-                        return Ok(());
-                    }
+            match self.remaining(&of_them, deadline).await {
+                Ok((running, lost)) if running.is_empty() => {
+                    return Ok(lost.into_iter().collect());
                 }
+                Ok((running, _)) => left = running,
                 Err(error) if error.is_transient() && !deadline.is_over() => {}
                 Err(source) => return Err(source.into()),
             }
@@ -418,5 +410,36 @@ impl Engine {
                 });
             }
         }
+    }
+
+    /// The tasks that have not ended, in words, and the host names of the nodes that are down and
+    /// were running others.
+    async fn remaining(
+        &self,
+        of_them: &impl Fn(&Task) -> bool,
+        deadline: Deadline,
+    ) -> Result<(Vec<String>, BTreeSet<String>), EngineError> {
+        // Without a filter: one that names a removed service is refused as not found.
+        let mut tasks = self.list_tasks(None, deadline).await?;
+        tasks.retain(|task| of_them(task) && !task.state.is_terminal());
+        let (mut running, mut lost) = (Vec::new(), BTreeSet::new());
+        if tasks.is_empty() {
+            return Ok((running, lost));
+        }
+        let nodes = self.nodes(deadline).await?;
+        for task in tasks {
+            let id = task.node_id.as_deref();
+            match nodes.iter().find(|node| Some(node.id.as_str()) == id) {
+                Some(node) if node.is_down() => {
+                    lost.insert(node.hostname.clone());
+                }
+                node => {
+                    let node = node.map(|node| node.hostname.as_str());
+                    let node = node.or(id).unwrap_or("no node");
+                    running.push(format!("{} on {node} ({})", task.id, task.state));
+                }
+            }
+        }
+        Ok((running, lost))
     }
 }

@@ -712,7 +712,9 @@ impl<'e> ServiceWait<'e> {
         progress: &mut (dyn FnMut(ServiceProgress<'_>) + Send),
     ) -> Result<Vec<(String, Outcome)>, WaitError> {
         let open = self.watches.iter().map(|watch| &watch.target);
-        match self.engine.snapshot(open, deadline).await {
+        // Reads are repeated by themselves: not for so long that this is the only look.
+        let (since, limit) = (Instant::now(), deadline.at_most(self.options.patience / 2));
+        match self.engine.snapshot(open, limit).await {
             Ok(snapshot) => {
                 self.silent = None;
                 for watch in &mut self.watches {
@@ -725,8 +727,7 @@ impl<'e> ServiceWait<'e> {
             Err(error)
                 if (error.is_transient() || error.is(Refusal::NotFound))
                     && !deadline.is_over()
-                    && self.silent.get_or_insert_with(Instant::now).elapsed()
-                        < self.options.patience =>
+                    && self.silent.get_or_insert(since).elapsed() < self.options.patience =>
             {
                 tracing::debug!(%error, "asking again");
             }

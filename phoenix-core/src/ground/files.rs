@@ -15,6 +15,32 @@ use super::mortal::step;
 /// # Errors
 /// What the file system said; the temporary file is removed then.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    write_beside(path, content, mode, |temporary| fs::rename(temporary, path))
+}
+
+/// As [`write_atomic`], where there is no such file yet. Says whether it was written: of several
+/// that write at once only one does.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
+    let mut written = true;
+    write_beside(path, content, mode, |temporary| {
+        match fs::hard_link(temporary, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => written = false,
+            linked => linked?,
+        }
+        fs::remove_file(temporary)
+    })?;
+    Ok(written)
+}
+
+fn write_beside(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    put: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -40,7 +66,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         file.write_all(content)?;
         file.sync_all()?;
         step()?;
-        fs::rename(&temporary, path)?;
+        put(&temporary)?;
         step()?;
         File::open(directory)?.sync_all()
     })();
@@ -97,6 +123,27 @@ mod tests {
             fs::metadata(&path).expect("stat").permissions().mode() & 0o7777,
             0o600
         );
+        assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_is_written_once_by_whoever_comes_first() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("key");
+        let written: usize = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..8_u8)
+                .map(|index| {
+                    let path = &path;
+                    scope.spawn(move || write_new(path, &[index; 4], 0o600).expect("written"))
+                })
+                .collect();
+            let ended = writers.into_iter().map(|one| one.join().expect("ended"));
+            ended.filter(|written| *written).count()
+        });
+        assert_eq!(written, 1);
+        let content = fs::read(&path).expect("read");
+        assert!(!write_new(&path, b"other", 0o600).expect("seen"));
+        assert_eq!(fs::read(&path).expect("read"), content);
         assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
     }
 

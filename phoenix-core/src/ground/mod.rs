@@ -15,7 +15,7 @@ mod secret;
 
 pub use causes::causes;
 pub use deadline::{Deadline, Elapsed};
-pub use files::{create_private_directory, read_optional, write_atomic};
+pub use files::{create_private_directory, read_optional, write_atomic, write_new};
 pub(crate) use https::{Delivery, delivery, require_https};
 pub use https::{FingerprintMismatch, Trust, TrustError, UntrustedServer};
 pub(crate) use key_proof::{Judge, judging_client};

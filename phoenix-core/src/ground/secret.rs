@@ -6,7 +6,7 @@ use std::{fmt, io};
 use aws_lc_rs::{constant_time, hmac};
 use zeroize::Zeroizing;
 
-use super::files::{read_optional, write_atomic};
+use super::files::{read_optional, write_new};
 
 /// Bytes that never appear in `Debug`, logs or events, and are wiped when dropped.
 #[derive(Clone)]
@@ -126,8 +126,11 @@ impl FingerprintKey {
             return Ok(key);
         }
         let key = Self::generate()?;
-        write_atomic(path, key.as_secret().expose(), 0o600)?;
-        Ok(key)
+        if write_new(path, key.as_secret().expose(), 0o600)? {
+            return Ok(key);
+        }
+        // Somebody else has made it at the same time.
+        Self::read(path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The key's bytes, to store.

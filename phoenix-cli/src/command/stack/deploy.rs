@@ -61,7 +61,8 @@ pub(super) fn diff(global: &Global, printer: &Arc<Printer>, arguments: &StackDif
         printer.out(&render::stack_plan(printer.layout(), &plan));
     }
     Ok(
-        if !plan.missing.is_empty() || plan.rolled_back().next().is_some() {
+        if !plan.missing.is_empty() || !plan.taken.is_empty() || plan.rolled_back().next().is_some()
+        {
             Exit::Failed
         } else if arguments.detailed_exitcode && plan.has_changes() {
             Exit::Pending

@@ -62,6 +62,9 @@ fn failed(error: &DeployError) -> CommandError {
         DeployError::Missing { .. } => {
             told.hint("create it, or declare it in the compose file without `external`")
         }
+        DeployError::Taken { .. } => {
+            told.hint("remove it, or give the stack or what it makes another name")
+        }
         _ => told,
     }
 }

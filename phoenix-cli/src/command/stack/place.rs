@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use phoenix_core::deploy::{Credentials, DeployOptions, NodeEngine, ResolveImages};
+use phoenix_core::deploy::{Credentials, DeployOptions, NodeEngine, ResolveImages, UnreachedNode};
 use phoenix_core::docker::{Engine, TlsIdentity};
 use phoenix_core::ground::{FingerprintKey, SecretBytes, create_private_directory};
 use phoenix_core::sync::Session;
@@ -21,7 +21,7 @@ pub(super) struct Swarm {
     /// Any of its managers.
     pub(super) engine: Engine,
     /// The engines of nodes that are known, and of those that should be, why they are not.
-    pub(super) nodes: Vec<std::result::Result<NodeEngine, (String, String)>>,
+    pub(super) nodes: Vec<std::result::Result<NodeEngine, UnreachedNode>>,
     site: Option<Session>,
 }
 
@@ -75,7 +75,7 @@ impl Swarm {
             .into_iter()
             .map(|(name, engine)| match engine {
                 Ok(engine) => Ok(NodeEngine { name, engine }),
-                Err(failure) => Err((name, failure.message)),
+                Err(failure) => Err(UnreachedNode::new(name, failure.message)),
             })
             .collect();
         let engine = Engine::any_of(managers)

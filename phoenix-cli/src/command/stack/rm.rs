@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use phoenix_core::deploy::{self, DeployEvent, NodeEngine, Removed};
+use phoenix_core::deploy::{self, DeployEvent, Removed};
 use phoenix_core::ground::Deadline;
 use phoenix_core::sync::FORMAT_VERSION;
 
@@ -17,13 +17,7 @@ use crate::render;
 /// Removes stacks.
 pub(super) fn rm(global: &Global, printer: &Arc<Printer>, arguments: &StackRm) -> Result {
     let swarm = Swarm::of(global, printer, &arguments.swarm)?;
-    let nodes: Vec<NodeEngine> = swarm
-        .nodes
-        .iter()
-        .filter_map(|one| one.as_ref().ok())
-        .cloned()
-        .collect();
-    let volumes = arguments.volumes.then_some(nodes.as_slice());
+    let volumes = arguments.volumes.then_some(swarm.nodes.as_slice());
     let mut exit = Exit::Success;
     for name in &arguments.names {
         let mut told = |event: DeployEvent| tell(printer, &event);
@@ -55,6 +49,9 @@ fn say(printer: &Printer, removed: &Removed) {
             done: removed,
         });
         return;
+    }
+    for warning in &removed.warnings {
+        printer.err(&render::warning(printer.err_layout(), warning));
     }
     for node in &removed.unreached {
         let text = format!(

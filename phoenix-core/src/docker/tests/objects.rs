@@ -111,27 +111,104 @@ async fn a_service_is_modified_as_the_json_the_engine_gave() {
 }
 
 #[tokio::test]
-async fn a_creation_whose_leader_was_lost_is_looked_for_before_it_counts_as_taken() {
-    let script = |lost: bool| {
-        move |seen: &Seen| match (seen.operation().as_str(), seen.nth) {
-            ("POST /services/create", 0) if lost => refused(
-                500,
-                "raft: failed to process the request: node lost leader status",
-            ),
-            ("POST /services/create", _) => refused(
-                409,
-                "name conflicts with an existing object: service web already exists",
-            ),
-            _ => ok(&json!({"ID": "s1", "Spec": {"Name": "web"}})),
-        }
-    };
-    let spec = json!({"Name": "web"});
-    let (_server, engine) = Scripted::unix(script(true));
-    let written = engine.create_service(&spec, None, soon()).await;
-    assert_eq!(written.expect("found").id, "s1");
-    let (_server, engine) = Scripted::unix(script(false));
-    let error = engine.create_service(&spec, None, soon()).await;
+async fn a_creation_whose_leader_was_lost_is_sent_again_and_may_find_its_name_taken() {
+    let (server, engine) = Scripted::unix(|seen: &Seen| match seen.nth {
+        0 => refused(
+            500,
+            "raft: failed to process the request: node lost leader status",
+        ),
+        _ => refused(
+            409,
+            "name conflicts with an existing object: service web already exists",
+        ),
+    });
+    let error = engine
+        .create_service(&json!({"Name": "web"}), None, soon())
+        .await;
     assert!(matches!(error, Err(ServiceError::Exists { .. })));
+    assert_eq!(server.operations(), ["POST /services/create"; 2]);
+}
+
+/// The labels of a network are those of its body; a secret's are given.
+#[tokio::test]
+async fn a_creation_without_an_answer_is_looked_for_and_made_again_where_it_is_not_there() {
+    let made = json!([{
+        "ID": "x1", "Id": "x1", "Name": "it", "Scope": "swarm", "Labels": {"by": "phoenix"},
+        "Driver": "overlay", "Spec": {"Name": "it", "Labels": {"by": "phoenix"}},
+    }]);
+    let mine = labels(&[("by", "phoenix")]);
+    let content = SecretBytes::from("hunter2".to_owned());
+    let body = json!({"Name": "it", "Labels": {"by": "phoenix"}});
+    let mut spec = NetworkSpec::overlay("it");
+    spec.labels = mine.clone();
+    let create = async |engine: &Engine, what: &str, deadline| match what {
+        "secrets" => engine
+            .create_object(ObjectKind::Secret, "it", &mine, &content, None, deadline)
+            .await
+            .map_err(|error| crate::ground::causes(&error)),
+        "network from" => engine
+            .create_network_from(&body, deadline)
+            .await
+            .map_err(|error| crate::ground::causes(&error)),
+        _ => engine
+            .create_network(&spec, deadline)
+            .await
+            .map_err(|error| crate::ground::causes(&error)),
+    };
+    for what in ["secrets", "network from", "network"] {
+        let path = if what == "secrets" { what } else { "networks" };
+        let (post, get) = (format!("POST /{path}/create"), format!("GET /{path}"));
+        // Broken off before it ran.
+        let (server, engine) = Scripted::unix(|seen| match (seen.method.as_str(), seen.nth) {
+            ("POST", 0) => Reply::Nothing,
+            ("POST", _) if seen.path == "/secrets/create" => ok(&json!({"ID": "x2"})),
+            ("POST", _) => ok(&json!({"Id": "x2"})),
+            _ => ok(&json!([])),
+        });
+        assert_eq!(create(&engine, what, soon()).await, Ok("x2".to_owned()));
+        assert_eq!(
+            server.operations(),
+            [&post, &get, &post].map(String::as_str)
+        );
+        // It ran, and the time for it has passed without an answer.
+        let listed = made.clone();
+        let (server, engine) = Scripted::unix(move |seen| match seen.method.as_str() {
+            "POST" => Reply::Silence,
+            _ => ok(&listed),
+        });
+        let brief = Deadline::after(Duration::from_millis(300));
+        assert_eq!(create(&engine, what, brief).await, Ok("x1".to_owned()));
+        assert_eq!(server.operations(), [&post, &get].map(String::as_str));
+        // Sent again by a manager.
+        let listed = made.clone();
+        let (_server, engine) =
+            Scripted::unix(move |seen| match (seen.method.as_str(), seen.nth) {
+                ("POST", 0) => refused(503, "connection error: desc = \"transport: dial\""),
+                ("POST", _) => refused(409, "it already exists"),
+                _ => ok(&listed),
+            });
+        assert_eq!(create(&engine, what, soon()).await, Ok("x1".to_owned()));
+        // Another's.
+        let listed = json!([{
+            "ID": "x3", "Id": "x3", "Name": "it", "Scope": "swarm", "Labels": {"by": "hand"},
+            "Driver": "overlay", "Spec": {"Name": "it", "Labels": {"by": "hand"}},
+        }]);
+        let (server, engine) = Scripted::unix(move |seen| match seen.method.as_str() {
+            "POST" => refused(409, "it already exists"),
+            _ => ok(&listed),
+        });
+        let error = create(&engine, what, soon()).await.expect_err("taken");
+        assert!(error.contains("exists"), "{error}");
+        assert_eq!(server.operations(), [&post, &get].map(String::as_str));
+        // Never answered, never made.
+        let (_server, engine) = Scripted::unix(|seen| match seen.method.as_str() {
+            "POST" => Reply::Nothing,
+            _ => ok(&json!([])),
+        });
+        let brief = Deadline::after(Duration::from_millis(700));
+        let error = create(&engine, what, brief).await.expect_err("not made");
+        assert!(error.contains("it may have run"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -442,6 +519,9 @@ async fn a_volume_in_use_is_waited_for_and_odd_names_never_leave() {
 #[tokio::test]
 async fn tasks_of_removed_services_are_waited_for_without_a_filter() {
     let (server, engine) = Scripted::unix(|seen| {
+        if seen.path == "/nodes" {
+            return ok(&json!([]));
+        }
         let state = if seen.nth == 0 { "running" } else { "shutdown" };
         ok(&json!([
             {"ID": "t1", "ServiceID": "s1", "Status": {"State": state}, "DesiredState": "remove"},
@@ -449,8 +529,12 @@ async fn tasks_of_removed_services_are_waited_for_without_a_filter() {
         ]))
     });
     let gone = ["s1".to_owned()];
-    engine.await_tasks_gone(&gone, soon()).await.expect("gone");
-    assert_eq!(server.operations(), ["GET /tasks", "GET /tasks"]);
+    let lost = engine.await_tasks_gone(&gone, soon()).await.expect("gone");
+    assert!(lost.is_empty());
+    assert_eq!(
+        server.operations(),
+        ["GET /tasks", "GET /nodes", "GET /tasks"]
+    );
     assert_eq!(server.seen()[0].query("filters"), None);
     let stays = ["other".to_owned()];
     let brief = Deadline::after(Duration::from_millis(50));
@@ -462,6 +546,42 @@ async fn tasks_of_removed_services_are_waited_for_without_a_filter() {
         error.to_string().contains("t2 on no node (running)"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn tasks_on_nodes_that_are_down_are_not_waited_for() {
+    let (_server, engine) = Scripted::unix(|seen| {
+        if seen.path == "/nodes" {
+            // The swarm finds out late that the first one is down.
+            let node = |id: &str, name: &str, state: &str| {
+                json!({
+                    "ID": id, "Spec": {"Role": "worker", "Availability": "active"},
+                    "Description": {"Hostname": name}, "Status": {"State": state},
+                })
+            };
+            let state = if seen.nth == 0 { "unknown" } else { "down" };
+            return ok(&json!([node("n1", "w1", state), node("n2", "w2", "ready")]));
+        }
+        let state = if seen.nth < 2 { "running" } else { "shutdown" };
+        ok(&json!([
+            {"ID": "t1", "ServiceID": "s1", "NodeID": "n1", "Status": {"State": "running"}, "DesiredState": "remove"},
+            {"ID": "t2", "ServiceID": "s1", "NodeID": "n1", "Status": {"State": "running"}, "DesiredState": "remove"},
+            {"ID": "t3", "ServiceID": "s1", "NodeID": "n2", "Status": {"State": state}, "DesiredState": "remove"},
+            {"ID": "t4", "ServiceID": "stays", "NodeID": "n2", "Status": {"State": "running"}},
+        ]))
+    });
+    let gone = ["s1".to_owned()];
+    let lost = engine.await_tasks_gone(&gone, soon()).await.expect("gone");
+    assert_eq!(lost, ["w1"]);
+    let stays = ["s1".to_owned(), "stays".to_owned()];
+    let brief = Deadline::after(Duration::from_millis(50));
+    let error = engine
+        .await_tasks_gone(&stays, brief)
+        .await
+        .expect_err("stays");
+    let said = error.to_string();
+    assert!(said.contains("a task of"), "{said}");
+    assert!(said.contains("t4 on w2 (running)"), "{said}");
 }
 
 #[tokio::test]

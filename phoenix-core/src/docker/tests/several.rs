@@ -1,9 +1,12 @@
 //! Several managers, any of which will do.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::super::testing::{Authority, Reply, Scripted, ok, refused, soon};
 use super::super::*;
+use crate::ground::Deadline;
 
 const NO_LEADER: &str = "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online.";
 
@@ -127,4 +130,52 @@ async fn only_managers_of_one_swarm_stand_for_it() {
     assert!(text.ends_with("is in no swarm"), "{text}");
     let error = Managers::among([], soon()).await.expect_err("none");
     assert!(matches!(error, ManagersError::None), "{error}");
+}
+
+#[tokio::test]
+async fn a_read_is_repeated_while_the_only_manager_knows_no_leader() {
+    let (server, engine) = Scripted::unix(|seen| match seen.nth {
+        0 => refused(500, NO_LEADER),
+        1 => refused(503, "connection error: desc = \"transport: dial\""),
+        _ => ok(&json!([])),
+    });
+    engine.nodes(soon()).await.expect("nodes");
+    assert_eq!(server.operations(), ["GET /nodes"; 3]);
+    // As long as there is time, and only what passes.
+    let (server, engine) = Scripted::unix(|seen| match seen.path.as_str() {
+        "/nodes" => refused(500, NO_LEADER),
+        _ => refused(500, "something else"),
+    });
+    let brief = Deadline::after(Duration::from_millis(1200));
+    let error = engine.nodes(brief).await.expect_err("no leader");
+    assert!(error.is(Refusal::NoLeader), "{error}");
+    assert!(server.operations().len() > 1);
+    engine.networks(soon()).await.expect_err("refused");
+    let asked = server.operations();
+    assert_eq!(
+        asked.iter().filter(|one| *one == "GET /networks").count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn logs_are_asked_for_again_while_there_is_no_leader() {
+    let (server, engine) = Scripted::unix(|seen| match seen.nth {
+        0 => refused(500, NO_LEADER),
+        _ => Reply::With(200, String::new()),
+    });
+    let logs = engine
+        .logs(LogSource::Service("s1"), LogOptions::default(), soon())
+        .await;
+    assert!(logs.expect("logs").is_empty());
+    assert_eq!(server.operations(), ["GET /services/s1/logs"; 2]);
+    let (server, engine) = Scripted::unix(|seen| match seen.nth {
+        0 => refused(500, NO_LEADER),
+        _ => Reply::With(200, String::new()),
+    });
+    engine
+        .follow_logs(LogSource::Service("s1"), LogOptions::default(), soon())
+        .await
+        .expect("logs");
+    assert_eq!(server.operations(), ["GET /services/s1/logs"; 2]);
 }

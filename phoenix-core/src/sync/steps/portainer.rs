@@ -97,10 +97,13 @@ impl Step for ResetStep {
         }
         progress.say("waiting for its tasks to end");
         let deadline = Deadline::after(GONE);
-        engine
+        let lost = engine
             .await_tasks_gone(&ids, deadline)
             .await
             .map_err(explain::at(&manager))?;
+        for node in lost {
+            progress.say(format!("{node} is down: its tasks end when it comes back"));
+        }
 
         let volumes = self.volumes();
         let members = self

@@ -146,6 +146,12 @@ impl Step for StackStep {
                 .fail(FailureClass::Failed, &[config.to_string()])
                 .hint("create it, or declare it with `file:` in the compose file"));
         }
+        if !plan.taken.is_empty() {
+            let taken: Vec<String> = plan.taken.iter().map(ToString::to_string).collect();
+            return Err(self
+                .fail(FailureClass::Failed, &taken)
+                .hint("remove it, or give the stack's another name"));
+        }
         let rolled: Vec<String> = plan
             .rolled_back()
             .map(|(service, rolled)| format!("service {service}: {rolled}"))
