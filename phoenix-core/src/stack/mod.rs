@@ -78,6 +78,15 @@ pub use render::{
 };
 pub use wire::Wire;
 
+/// Whether a stack can have this name: the names of its services begin with it.
+#[must_use]
+pub fn is_stack_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
 /// The label of everything that belongs to a stack; its value is the stack's name.
 pub const STACK_LABEL: &str = "com.docker.stack.namespace";
 /// The label of a service with its image as the compose file writes it.
