@@ -2,6 +2,7 @@
 //! which a service can end, what is left alone, what is rotated, removed, and survived.
 
 mod stack {
+    mod commands;
     pub(crate) mod fixture;
     pub(crate) mod followed;
     mod leader;

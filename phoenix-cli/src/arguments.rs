@@ -21,7 +21,7 @@ pub(crate) use cert::{Cert, CertCheck, CertIssue, CertShow, CertVerify};
 pub(crate) use stack::{
     CompatName, DialectName, ResolveImage, Stack, StackDeploy, StackDiff, StackFile, StackLogs,
     StackLs, StackPs, StackRender, StackRm, StackRollback, StackServices, StackSource, SwarmPlace,
-    Tail,
+    Tail, stack_name,
 };
 
 /// Takes a site of Proxmox VE guests, a private CA, a Docker Swarm, secrets, Portainer and stacks

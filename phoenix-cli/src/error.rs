@@ -13,6 +13,9 @@ use crate::escape;
 use crate::exit::Exit;
 use crate::render::{self, Layout, Severity};
 
+/// What standard input is called where a file of this content would be named.
+pub(crate) const STANDARD_INPUT: &str = "<stdin>";
+
 /// Why a command was not carried out.
 #[derive(Debug)]
 pub(crate) struct CommandError {
@@ -23,6 +26,7 @@ pub(crate) struct CommandError {
     message: String,
     hint: Option<String>,
     problems: Vec<Problem>,
+    input: Option<String>,
     failure: Option<Box<Failure>>,
 }
 
@@ -35,6 +39,7 @@ impl CommandError {
             message: message.into(),
             hint: None,
             problems: Vec::new(),
+            input: None,
             failure: None,
         }
     }
@@ -55,6 +60,12 @@ impl CommandError {
     /// The same error, with another message.
     pub(crate) fn because(mut self, message: impl Into<String>) -> Self {
         self.message = message.into();
+        self
+    }
+
+    /// The same error, where documents were read from standard input and this was there.
+    pub(crate) fn with_input(mut self, input: Option<&str>) -> Self {
+        self.input = input.map(str::to_owned);
         self
     }
 
@@ -102,7 +113,8 @@ impl CommandError {
             }
             text
         } else {
-            let mut text = problems(layout, Severity::Error, &self.problems);
+            let input = self.input.as_deref();
+            let mut text = problems(layout, Severity::Error, &self.problems, input);
             text.push_str(&render::count(self.problems.len(), 0));
             text.push('\n');
             text
@@ -111,10 +123,7 @@ impl CommandError {
             text.push_str(&render::details(layout, failure));
         }
         if let Some(hint) = &self.hint {
-            text.push_str(&layout.paint(Layout::BOLD, "hint:"));
-            text.push(' ');
-            text.push_str(&escape::line(hint));
-            text.push('\n');
+            text.push_str(&render::hint(layout, hint));
         }
         text
     }
@@ -187,16 +196,23 @@ pub(crate) fn listed(severity: Severity, problems: &[Problem]) -> Vec<Listed<'_>
         .collect()
 }
 
-/// Problems for people, each with the line it is about, an empty line after each.
-pub(crate) fn problems(layout: &Layout, severity: Severity, problems: &[Problem]) -> String {
+/// Problems for people, each with the line it is about, an empty line after each. `input`: what
+/// was read from standard input.
+pub(crate) fn problems(
+    layout: &Layout,
+    severity: Severity,
+    problems: &[Problem],
+    input: Option<&str>,
+) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     let mut files: HashMap<&Path, Option<String>> = HashMap::new();
     let mut text = String::new();
     for problem in problems {
         let path: &Path = &problem.source;
-        let content = files
-            .entry(path)
-            .or_insert_with(|| std::fs::read_to_string(path).ok());
+        let content = files.entry(path).or_insert_with(|| match input {
+            Some(text) if path == Path::new(STANDARD_INPUT) => Some(text.to_owned()),
+            _ => std::fs::read_to_string(path).ok(),
+        });
         let shown = path.strip_prefix(&here).unwrap_or(path).to_string_lossy();
         text.push_str(&render::problem(
             layout,

@@ -23,16 +23,55 @@ killed it.";
 pub(crate) const STACK_HELP: &str = "\
 Exit codes:
     0  every service is as declared (a job, or a one-shot service, has completed)
-    1  an update was rolled back, now or before; the engine refused something; or services failed
-       in different ways
-    2  wrong usage, or a wrong compose file
-    3  something differs (only diff --detailed-exitcode)
+    1  an update was rolled back, now or before; the engine refused something; what the stack
+       refers to is missing; or services failed in different ways
+    2  wrong usage, or a wrong compose or site file
     4  the swarm could not be reached, or services had not converged by the deadline
+    5  a sync of the site, or another command that changes its stacks, is running
    11  an update is paused
    12  no node can take a task
    13  tasks keep ending
    14  a node cannot get an image
    15  a job failed
+  130  interrupted
+A service is blocked when one that it depends on failed; the code is that of the failure.";
+
+/// The same of `stack diff`.
+pub(crate) const STACK_DIFF_HELP: &str = "\
+Exit codes:
+    0  it is shown what would be sent, if anything
+    1  what the stack refers to is missing; a spec was rolled back before; or the engine refused
+       something
+    2  wrong usage, or a wrong compose or site file
+    3  something would be sent (only with --detailed-exitcode)
+    4  the swarm could not be reached
+  130  interrupted";
+
+/// The same of `stack render`.
+pub(crate) const STACK_RENDER_HELP: &str = "\
+Exit codes:
+    0  the files are right
+    2  wrong usage, or a wrong compose file";
+
+/// The same of commands that look at stacks.
+pub(crate) const STACK_LOOK_HELP: &str = "\
+Exit codes:
+    0  what was asked for is shown
+    1  there is no such stack or service; a service has not converged (services); lines are
+       missing (logs); or the engine refused something
+    2  wrong usage, or a wrong site file
+    4  the swarm could not be reached
+  130  interrupted";
+
+/// The same of `stack rm`.
+pub(crate) const STACK_RM_HELP: &str = "\
+Exit codes:
+    0  nothing of the stacks is left, or was there
+    1  the engine refused something
+    2  wrong usage, or a wrong site file
+    4  the swarm could not be reached, tasks had not ended by the deadline, or there were nodes
+       whose volumes could not be looked at (--volumes)
+    5  a sync of the site, or another command that changes its stacks, is running
   130  interrupted";
 
 /// How the process ends.

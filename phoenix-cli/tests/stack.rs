@@ -1,6 +1,8 @@
 //! `phoenix stack` without any engine: what it refuses, and how it says so.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -34,13 +36,17 @@ const SOCKET: &str = "unix:///nowhere/docker.sock";
 #[test]
 fn a_swarm_must_be_named() {
     let here = folder();
-    let (code, out, err) = run(here.path(), &["ls"], &[]);
-    assert_eq!((code, out.as_str()), (2, ""));
-    assert!(err.contains("no phoenix.yaml in"), "{err}");
-    assert!(
-        err.contains("hint: name a manager's engine with --host"),
-        "{err}"
-    );
+    // A site that is named wins over DOCKER_HOST.
+    for arguments in [&["ls", "--config", "none.yaml"][..], &["ls"]] {
+        let variables = [("DOCKER_HOST", SOCKET), ("PHOENIX_CONFIG", "none.yaml")];
+        let (code, out, err) = run(here.path(), arguments, &variables);
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.contains("none.yaml"), "{err}");
+        assert!(
+            err.contains("hint: name a manager's engine with --host"),
+            "{err}"
+        );
+    }
     let cases = [
         ("tcp://10.0.0.1:2376", "a TCP address needs TLS"),
         ("tcp://10.0.0.1", "written like tcp://HOST:PORT"),
@@ -50,7 +56,8 @@ fn a_swarm_must_be_named() {
         ),
         (
             "ssh://me@there",
-            "written like unix:///PATH or tcp://HOST:PORT",
+            "hint: Phoenix starts no ssh: forward the socket with `ssh -nNT -L \
+             /tmp/swarm.sock:/var/run/docker.sock ssh://me@there`, and name unix:///tmp/swarm.sock\n",
         ),
     ];
     for (host, said) in cases {
@@ -126,4 +133,227 @@ fn credentials_that_a_program_keeps_are_refused() {
         "{err}"
     );
     assert!(!err.contains("pass"), "{err}");
+}
+
+#[test]
+fn credentials_that_are_not_there_are_missed_aloud() {
+    let here = folder();
+    let home = here.path().to_str().unwrap();
+    let variables = [("TAG", "1"), ("DOCKER_CONFIG", home)];
+    let arguments = [
+        "diff",
+        "web.yml",
+        "--name",
+        "shop",
+        "--with-registry-auth",
+        "--host",
+        SOCKET,
+    ];
+    let path = here.path().join("config.json");
+    let said = |why: &str| {
+        format!(
+            "warning: --with-registry-auth finds no credentials: {} {why}\n",
+            path.display()
+        )
+    };
+    let (code, _, err) = run(here.path(), &arguments, &variables);
+    assert_eq!(code, 4);
+    assert!(err.starts_with(&said("is not there")), "{err}");
+    std::fs::write(&path, "{\"credsStore\": \"desktop\"}").unwrap();
+    let (code, _, err) = run(here.path(), &arguments, &variables);
+    assert_eq!(code, 4);
+    assert!(err.starts_with(&said("names no registry")), "{err}");
+}
+
+#[test]
+fn the_key_of_the_fingerprints_can_be_named() {
+    let here = folder();
+    let deploy = ["deploy", "web.yml", "--name", "shop", "--host", SOCKET];
+    let nowhere = [("TAG", "1"), ("HOME", "/proc/nope")];
+    let (code, out, err) = run(here.path(), &deploy, &nowhere);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.starts_with(
+            "error: the key of the fingerprints cannot be used: /proc/nope/.local/state/phoenix: "
+        ),
+        "{err}"
+    );
+    assert!(
+        err.ends_with(
+            "hint: name another file with --fingerprint-key FILE or PHOENIX_FINGERPRINT_KEY\n"
+        ),
+        "{err}"
+    );
+    // Made where there is none, and then used.
+    let named = [&deploy[..], &["--fingerprint-key", "own.key"]].concat();
+    let (code, _, _) = run(here.path(), &named, &nowhere);
+    assert_eq!(code, 4);
+    let key = std::fs::read(here.path().join("own.key")).unwrap();
+    let variable = [&nowhere[..], &[("PHOENIX_FINGERPRINT_KEY", "own.key")]].concat();
+    let (code, _, _) = run(here.path(), &deploy, &variable);
+    assert_eq!(code, 4);
+    assert_eq!(std::fs::read(here.path().join("own.key")).unwrap(), key);
+    std::fs::write(here.path().join("own.key"), "no key").unwrap();
+    let (code, _, err) = run(here.path(), &named, &nowhere);
+    assert_eq!(code, 1);
+    assert!(err.contains("own.key"), "{err}");
+}
+
+/// A site with a stack `shop` on a swarm of which nothing answers.
+fn site() -> tempfile::TempDir {
+    let here = folder();
+    let text = "\
+site: lab
+guests:
+  one:
+    docker: { address: \"unix:///nowhere/docker.sock\" }
+    swarm: { role: manager }
+stacks:
+  shop: { compose: web.yml, variables: { TAG: \"1\" } }
+";
+    std::fs::write(here.path().join("phoenix.yaml"), text).unwrap();
+    here
+}
+
+#[test]
+fn a_command_that_changes_a_sites_stacks_holds_its_lock() {
+    let here = site();
+    let variables = [("TAG", "1")];
+    let whose = "warning: shop is a stack of the site lab: `phoenix sync all` makes it as the site \
+                 declares it, with variables, labels and secrets that this command does not know\n";
+    let commands: [&[&str]; 3] = [
+        &["deploy", "web.yml", "--name", "shop"],
+        &["rollback", "shop"],
+        &["rm", "shop"],
+    ];
+    let diff = ["diff", "web.yml", "--name", "shop"];
+    for command in commands {
+        let (code, _, err) = run(here.path(), command, &variables);
+        assert_eq!(code, 4, "{command:?}: {err}");
+        assert!(err.starts_with(whose), "{command:?}: {err}");
+    }
+    let lock = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(here.path().join(".phoenix/lock"))
+        .unwrap();
+    lock.try_lock().unwrap();
+    for command in commands {
+        let (code, out, err) = run(here.path(), command, &variables);
+        assert_eq!((code, out.as_str()), (5, ""), "{command:?}");
+        assert!(
+            err.contains("another sync of this site is running"),
+            "{err}"
+        );
+        // Another swarm is none of the site's business.
+        let elsewhere = [command, &["--host", SOCKET]].concat();
+        let (code, _, err) = run(here.path(), &elsewhere, &variables);
+        assert_eq!(code, 4, "{command:?}: {err}");
+        assert!(!err.contains("warning:"), "{err}");
+    }
+    let (code, _, err) = run(here.path(), &diff, &variables);
+    assert_eq!(code, 4, "{err}");
+    assert!(err.starts_with(whose), "{err}");
+}
+
+#[test]
+fn events_begin_with_their_format() {
+    let here = folder();
+    for arguments in [
+        &["deploy", "web.yml", "--name", "shop"][..],
+        &["rollback", "shop"],
+        &["rm", "shop"],
+    ] {
+        let arguments = [arguments, &["--json", "--host", SOCKET]].concat();
+        let variables = [("TAG", "1"), ("HOME", here.path().to_str().unwrap())];
+        let (code, out, _) = run(here.path(), &arguments, &variables);
+        assert_eq!(code, 4);
+        let (first, rest) = out.split_once('\n').unwrap();
+        assert_eq!(
+            first,
+            "{\"event\":\"started\",\"format\":1,\"stack\":\"shop\"}"
+        );
+        assert!(rest.starts_with("{\"event\":\"error\""), "{rest}");
+    }
+}
+
+#[test]
+fn an_interrupted_command_says_how_to_go_on() {
+    let here = folder();
+    // An engine that does not answer.
+    let socket = here.path().join("mute.sock");
+    let _engine = UnixListener::bind(&socket).unwrap();
+    let host = format!("--host=unix://{}", socket.display());
+    let again = "hint: run the same command again to go on\n";
+    for (arguments, hint) in [
+        (&["deploy", "web.yml", "--name", "shop"][..], again),
+        (&["rm", "shop"], again),
+        (
+            &["rollback", "shop"],
+            "hint: phoenix stack services shop shows how far it came\n",
+        ),
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_phoenix"))
+            .current_dir(here.path())
+            .env_clear()
+            .env("TAG", "1")
+            .env("HOME", here.path())
+            .args(["-v", "stack"])
+            .args(arguments)
+            .arg(&host)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("listening for signals") {
+            line.clear();
+            assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended");
+        }
+        let killed = Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let end = format!("error: interrupted by SIGINT\n{hint}");
+        assert!(rest.ends_with(&end), "{rest}");
+    }
+}
+
+#[test]
+fn every_help_tells_its_own_exit_codes() {
+    let here = folder();
+    let codes: [(&str, &[&str]); 9] = [
+        ("render", &["0", "2"]),
+        (
+            "deploy",
+            &["0", "1", "2", "4", "5", "11", "12", "13", "14", "15", "130"],
+        ),
+        (
+            "rollback",
+            &["0", "1", "2", "4", "5", "11", "12", "13", "14", "15", "130"],
+        ),
+        ("diff", &["0", "1", "2", "3", "4", "130"]),
+        ("rm", &["0", "1", "2", "4", "5", "130"]),
+        ("ls", &["0", "1", "2", "4", "130"]),
+        ("services", &["0", "1", "2", "4", "130"]),
+        ("ps", &["0", "1", "2", "4", "130"]),
+        ("logs", &["0", "1", "2", "4", "130"]),
+    ];
+    for (command, codes) in codes {
+        let (code, out, err) = run(here.path(), &[command, "--help"], &[]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let (_, listed) = out.split_once("Exit codes:\n").unwrap();
+        let listed: Vec<&str> = listed
+            .lines()
+            .filter_map(|line| line.get(..5))
+            .map(str::trim)
+            .filter(|code| !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_digit()))
+            .collect();
+        assert_eq!(listed, codes, "{command}");
+    }
 }

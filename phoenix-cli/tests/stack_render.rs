@@ -15,13 +15,22 @@ struct Ended {
 }
 
 fn run(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    fed(directory, variables, arguments, Stdio::null())
+}
+
+fn fed(
+    directory: &Path,
+    variables: &[(&str, &str)],
+    arguments: &[&str],
+    input: impl Into<Stdio>,
+) -> Ended {
     let output = Command::new(env!("CARGO_BIN_EXE_phoenix"))
         .current_dir(directory)
         .env_clear()
         .envs(variables.iter().copied())
         .args(["stack", "render"])
         .args(arguments)
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .unwrap();
     Ended {
@@ -164,6 +173,7 @@ fn programs_get_one_document() {
     assert_eq!(shown.out.matches('\n').count(), 1);
     assert!(!shown.out.contains("private"));
     let document: Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!(document["format"], 1);
     assert_eq!(document["stack"], "shop");
     assert_eq!(
         document["secrets"],
@@ -300,7 +310,10 @@ fn files_of_docker_compose_are_read_when_asked_for() {
 fn wrong_usage_is_told() {
     let here = web();
     for (arguments, part) in [
-        (&["web.yml"][..], "--name"),
+        (
+            &["web.yml"][..],
+            "error: the stack has no name: give one with --name NAME\n",
+        ),
         (&["--name", "x"], "<FILE>"),
         (&["web.yml", "--name", "x", "--dialect", "yaml"], "yaml"),
         (
@@ -321,10 +334,28 @@ fn wrong_usage_is_told() {
         ),
         (
             &["web.yml", "--name", "x", "--env-file", "none.env"],
-            "error: none.env: No such file",
+            "error: --env-file none.env: No such file",
         ),
-        (&["none.yml", "--name", "x"], "the file cannot be read"),
-        (&["web.yml", "--name", "a.b"], "letters, digits"),
+        (
+            &["none.yml", "--name", "x"],
+            "error: none.yml cannot be read",
+        ),
+        (
+            &["web.yml", "--name", "we b"],
+            "error: invalid value 'we b' for '--name <NAME>': a stack's name is letters, digits",
+        ),
+        (
+            &["-c", "web.yml", "we b"],
+            "error: \"we b\" cannot be the stack's name: a stack's name is letters, digits",
+        ),
+        (
+            &["-c", "web.yml", "x", "--name", "x"],
+            "error: with -c FILE the stack's name is given once, and nothing else\n",
+        ),
+        (
+            &["-", "-", "--name", "x"],
+            "error: standard input can be read once\n",
+        ),
     ] {
         let refused = run(here.path(), &[("TAG", "1")], arguments);
         assert_eq!(
@@ -342,6 +373,134 @@ fn wrong_usage_is_told() {
     );
     assert_eq!(
         refused.err,
-        "error: bad.env: line 1: a blank in the variable's name\n"
+        "error: --env-file bad.env: line 1: a blank in the variable's name\n"
     );
+    std::fs::write(here.path().join("bad.env"), "export TAG=1\n").unwrap();
+    let refused = run(
+        here.path(),
+        &[],
+        &["web.yml", "--name", "x", "--env-file", "bad.env"],
+    );
+    assert_eq!(
+        refused.err,
+        "error: --env-file bad.env: line 1: `export` is not known here; write NAME=value\n"
+    );
+}
+
+#[test]
+fn standard_input_and_dockers_order_are_understood() {
+    let here = web();
+    let variables = [("TAG", "1.27")];
+    let shown = run(here.path(), &variables, &["web.yml", "--name", "shop"]);
+    assert_eq!(shown.code, Some(0), "{}", shown.err);
+    let file = || std::fs::File::open(here.path().join("web.yml")).unwrap();
+    for arguments in [
+        &["-", "--name", "shop"][..],
+        &["-c", "-", "shop"],
+        &["shop", "--compose-file", "-"],
+    ] {
+        let other = fed(here.path(), &variables, arguments, file());
+        assert_eq!(other, shown, "{arguments:?}");
+    }
+    let both = run(
+        here.path(),
+        &variables,
+        &["-c", "web.yml", "-c", "over.yml", "shop"],
+    );
+    assert_eq!(both.code, Some(0), "{}", both.err);
+    assert!(both.out.contains("TTY: true"), "{}", both.out);
+}
+
+#[test]
+fn what_is_wrong_in_standard_input_is_shown() {
+    let here = files(&[("bad.yml", "services:\n  web: {imag: x}\n")]);
+    let file = std::fs::File::open(here.path().join("bad.yml")).unwrap();
+    let refused = fed(here.path(), &[], &["-", "--name", "shop"], file);
+    assert_eq!((refused.code, refused.out.as_str()), (Some(2), ""));
+    assert!(
+        refused.err.contains(
+            "\
+ --> <stdin>:2:9
+  |
+2 |   web: {imag: x}
+  |         ^^^^
+"
+        ),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
+fn a_file_of_the_compose_dialect_names_its_stack() {
+    let here = files(&[
+        ("a.yml", "name: ${NAME:-shop}\nservices:\n  w: {image: a}\n"),
+        (
+            "b.yml",
+            "name: ${NAME:?which}\nservices:\n  w: {image: a}\n",
+        ),
+        ("c.yml", "services:\n  w: {image: a}\n"),
+        ("d.yml", "name: a.b\nservices:\n  w: {image: a}\n"),
+    ]);
+    let compose = |file: &str, variables: &[(&str, &str)], more: &[&str]| {
+        let arguments = [&[file, "--dialect", "compose"], more].concat();
+        run(here.path(), variables, &arguments)
+    };
+    let named = |ended: &Ended| {
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        ended.out.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(named(&compose("a.yml", &[], &[])), "stack: shop");
+    let given = [("NAME", "other")];
+    assert_eq!(named(&compose("a.yml", &given, &[])), "stack: other");
+    assert_eq!(
+        named(&compose("a.yml", &[], &["--name", "mine"])),
+        "stack: mine"
+    );
+    std::fs::write(here.path().join(".env"), "NAME=dotted\n").unwrap();
+    assert_eq!(named(&compose("b.yml", &[], &[])), "stack: dotted");
+    std::fs::remove_file(here.path().join(".env")).unwrap();
+    for (file, said) in [
+        (
+            "b.yml",
+            "the required variable NAME is not set: which\n --> b.yml:1:7",
+        ),
+        (
+            "c.yml",
+            "error: the stack has no name: give one with --name NAME\nhint: `name` at the top of a compose file will do, too\n",
+        ),
+        ("d.yml", "error: \"a.b\" cannot be the stack's name"),
+    ] {
+        let refused = compose(file, &[], &[]);
+        assert_eq!(
+            (refused.code, refused.out.as_str()),
+            (Some(2), ""),
+            "{file}"
+        );
+        assert!(refused.err.contains(said), "{file}: {}", refused.err);
+    }
+}
+
+#[test]
+fn a_file_of_variables_beside_the_compose_file_is_pointed_out() {
+    let here = files(&[
+        ("web.yml", "services:\n  web:\n    image: a:${TAG}\n"),
+        (".env", "OTHER=1\n"),
+    ]);
+    let arguments = ["web.yml", "--name", "x"];
+    let hint = "hint: --env-file .env gives variables\n";
+    // It would not help.
+    let refused = run(here.path(), &[], &arguments);
+    assert_eq!(refused.code, Some(2));
+    assert!(!refused.err.contains("hint:"), "{}", refused.err);
+    std::fs::write(here.path().join(".env"), "TAG=1\n").unwrap();
+    let refused = run(here.path(), &[], &arguments);
+    assert_eq!((refused.code, refused.out.as_str()), (Some(2), ""));
+    assert!(refused.err.ends_with(hint), "{}", refused.err);
+    let shown = run(
+        here.path(),
+        &[],
+        &["web.yml", "--name", "x", "--env-file", ".env"],
+    );
+    assert_eq!(shown.code, Some(0), "{}", shown.err);
 }

@@ -4,11 +4,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use phoenix_core::stack::is_stack_name;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::timeout;
 use crate::exit;
+
+/// How a command that reads compose files is used.
+macro_rules! usage {
+    ($command:literal) => {
+        concat!(
+            "phoenix stack ",
+            $command,
+            " [OPTIONS] --name <NAME> <FILE>...\n       ",
+            "phoenix stack ",
+            $command,
+            " [OPTIONS] -c <FILE>... <NAME>"
+        )
+    };
+}
 
 /// What to do with stacks.
 #[derive(Debug, Subcommand)]
@@ -17,31 +32,31 @@ pub(crate) enum Stack {
     ///
     /// Asks neither a site nor an engine nor a registry: images have no digest, and secrets and
     /// configs no ids. The content of a secret is never printed.
-    #[command(after_help = exit::HELP)]
+    #[command(after_help = exit::STACK_RENDER_HELP, override_usage = usage!("render"))]
     Render(StackRender),
     /// Make a stack as its compose file declares, and wait until it is
     ///
     /// Where nothing differs nothing is sent. Every service ends in one of several ways, each with
     /// an exit code of its own; an update that the engine rolls back is a failure.
-    #[command(after_help = exit::STACK_HELP)]
+    #[command(after_help = exit::STACK_HELP, override_usage = usage!("deploy"))]
     Deploy(StackDeploy),
     /// Show what a deployment would change, and change nothing
-    #[command(after_help = exit::STACK_HELP)]
+    #[command(after_help = exit::STACK_DIFF_HELP, override_usage = usage!("diff"))]
     Diff(StackDiff),
     /// Remove a stack, and wait until its tasks have ended and nothing of it is left
-    #[command(after_help = exit::HELP)]
+    #[command(after_help = exit::STACK_RM_HELP)]
     Rm(StackRm),
     /// List the stacks of the swarm
-    #[command(after_help = exit::HELP)]
+    #[command(after_help = exit::STACK_LOOK_HELP)]
     Ls(StackLs),
     /// List the services of a stack and how they stand; exit with 1 when one is not converged
-    #[command(after_help = exit::HELP)]
+    #[command(after_help = exit::STACK_LOOK_HELP)]
     Services(StackServices),
     /// List the tasks of a stack
-    #[command(after_help = exit::HELP)]
+    #[command(after_help = exit::STACK_LOOK_HELP)]
     Ps(StackPs),
     /// Print what the tasks of a stack wrote
-    #[command(after_help = exit::HELP)]
+    #[command(after_help = exit::STACK_LOOK_HELP)]
     Logs(StackLogs),
     /// Return services to the specs that they had before their last updates
     #[command(after_help = exit::STACK_HELP)]
@@ -52,7 +67,8 @@ pub(crate) enum Stack {
 #[derive(Debug, Args)]
 pub(crate) struct SwarmPlace {
     /// A manager's engine, unix:///PATH or tcp://HOST:PORT; repeat it for several, any of which
-    /// will do [default: DOCKER_HOST, else the site's managers]
+    /// will do [default: the managers of the site of --config, else DOCKER_HOST, else the managers
+    /// of the site found here, else unix:///var/run/docker.sock]
     #[arg(long = "host", value_name = "URL")]
     pub(crate) hosts: Vec<String>,
 
@@ -85,6 +101,16 @@ pub(crate) struct StackFile {
     #[arg(long)]
     pub(crate) with_registry_auth: bool,
 
+    /// The key under which contents of secrets are recognised, the same on every machine that
+    /// deploys the stack; made where there is none [default: the site's, else that of this user]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PHOENIX_FINGERPRINT_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) fingerprint_key: Option<PathBuf>,
+
     /// How many old versions of a secret or config to keep, for a rollback to find
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) keep: usize,
@@ -111,7 +137,7 @@ pub(crate) struct StackDeploy {
     #[command(flatten)]
     pub(crate) file: StackFile,
 
-    /// How long the services may take
+    /// How long the services may take, like 90s or 5m
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = timeout)]
     pub(crate) timeout: Duration,
 
@@ -129,7 +155,7 @@ pub(crate) struct StackDiff {
     #[command(flatten)]
     pub(crate) file: StackFile,
 
-    /// Exit with 3 when something differs
+    /// Exit with 3 when something would be sent
     #[arg(long)]
     pub(crate) detailed_exitcode: bool,
 
@@ -141,7 +167,7 @@ pub(crate) struct StackDiff {
 #[derive(Debug, Args)]
 pub(crate) struct StackRm {
     /// The stacks
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, value_parser = stack_name)]
     pub(crate) names: Vec<String>,
 
     /// Remove their volumes, too, on all nodes whose engines can be reached
@@ -151,7 +177,7 @@ pub(crate) struct StackRm {
     #[arg(long)]
     pub(crate) volumes: bool,
 
-    /// How long it may take
+    /// How long it may take, like 90s or 5m
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = timeout)]
     pub(crate) timeout: Duration,
 
@@ -170,6 +196,7 @@ pub(crate) struct StackLs {
 #[derive(Debug, Args)]
 pub(crate) struct StackServices {
     /// The stack
+    #[arg(value_parser = stack_name)]
     pub(crate) name: String,
 
     #[command(flatten)]
@@ -180,6 +207,7 @@ pub(crate) struct StackServices {
 #[derive(Debug, Args)]
 pub(crate) struct StackPs {
     /// The stack
+    #[arg(value_parser = stack_name)]
     pub(crate) name: String,
 
     /// Show earlier tasks that the swarm remembers, too
@@ -194,6 +222,7 @@ pub(crate) struct StackPs {
 #[derive(Debug, Args)]
 pub(crate) struct StackLogs {
     /// The stack
+    #[arg(value_parser = stack_name)]
     pub(crate) name: String,
 
     /// Only these services, by name or key
@@ -220,6 +249,15 @@ pub(crate) struct StackLogs {
 
     #[command(flatten)]
     pub(crate) swarm: SwarmPlace,
+}
+
+/// A name that a stack can have.
+pub(crate) fn stack_name(text: &str) -> Result<String, String> {
+    if is_stack_name(text) {
+        return Ok(text.to_owned());
+    }
+    let rule = "a stack's name is letters, digits, `-` and `_`, with a letter or digit first";
+    Err(rule.to_owned())
 }
 
 /// How many lines.
@@ -254,13 +292,14 @@ fn since(text: &str) -> Result<OffsetDateTime, String> {
 #[derive(Debug, Args)]
 pub(crate) struct StackRollback {
     /// The stack
+    #[arg(value_parser = stack_name)]
     pub(crate) name: String,
 
     /// Only these services, by name or key
     #[arg(value_name = "SERVICE")]
     pub(crate) services: Vec<String>,
 
-    /// How long it may take
+    /// How long it may take, like 90s or 5m
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = timeout)]
     pub(crate) timeout: Duration,
 
@@ -278,13 +317,18 @@ pub(crate) struct StackRender {
 /// Where a stack is declared, and how to read it.
 #[derive(Debug, Args)]
 pub(crate) struct StackSource {
-    /// The compose files; each is laid over those before it
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    /// The compose files, each laid over those before it; - is standard input, whose paths are
+    /// relative to the working directory. With -c, the stack's name instead
+    #[arg(value_name = "FILE", required_unless_present = "compose_files")]
+    pub(crate) words: Vec<PathBuf>,
 
-    /// The stack's name
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: String,
+    /// A compose file, as `docker stack deploy -c FILE NAME` takes it; repeat it for several
+    #[arg(short = 'c', long = "compose-file", value_name = "FILE")]
+    pub(crate) compose_files: Vec<PathBuf>,
+
+    /// The stack's name [default in the compose dialect: `name` at the top of the files]
+    #[arg(long, value_name = "NAME", value_parser = stack_name)]
+    pub(crate) name: Option<String>,
 
     /// What the files are written for: swarm (docker stack deploy) or compose (docker compose)
     #[arg(
@@ -305,12 +349,12 @@ pub(crate) struct StackSource {
     )]
     pub(crate) compat: CompatName,
 
-    /// A file of variables, NAME=value in each line; later files win, and the environment of this
-    /// process wins over all
+    /// A file of variables, NAME=value in each line; repeat it for several: later ones win, and the
+    /// environment of this process wins over all
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
 
-    /// A profile whose services are part of the stack (compose dialect)
+    /// A profile whose services are part of the stack (compose dialect); repeat it for several
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Vec<String>,
 }

@@ -44,7 +44,7 @@ pub(super) fn check(global: &Global, printer: &Printer) -> Result {
     let warnings = &loaded.warnings;
     if !warnings.is_empty() {
         let layout = printer.err_layout();
-        printer.err(&error::problems(layout, Severity::Warning, warnings));
+        printer.err(&error::problems(layout, Severity::Warning, warnings, None));
     }
     let site = &loaded.site;
     if printer.json() {

@@ -122,6 +122,7 @@ fn open(
             layout,
             Severity::Warning,
             &loaded.warnings,
+            None,
         ));
     }
     before(&loaded.site)?;

@@ -75,6 +75,12 @@ pub(crate) fn warning(layout: &Layout, message: &str) -> String {
     text
 }
 
+/// What the operator can do, on a line of its own.
+pub(crate) fn hint(layout: &Layout, hint: &str) -> String {
+    let label = layout.paint(Layout::BOLD, "hint:");
+    format!("{label} {}\n", escape::line(hint))
+}
+
 /// `0.4s`, `41s`, `2m05s`, `1h02m`.
 pub(crate) fn duration(elapsed: Duration) -> String {
     let tenths = elapsed.as_millis() / 100;

@@ -46,8 +46,24 @@ pub(crate) fn stack_plan(layout: &Layout, plan: &StackPlan) -> String {
         let services = number(plan.services.len(), "service");
         return format!("No changes: {services} as declared.\n");
     }
-    if !changes.is_empty() {
-        let _ = writeln!(text, "{} to make.", number(changes.len(), "change"));
+    let awaited = changes.iter().filter(|one| one.verb == Verb::Await).count();
+    let sent = changes.len() - awaited;
+    let unsettled = format!(
+        "{} {} not converged",
+        number(awaited, "service"),
+        if awaited == 1 { "has" } else { "have" }
+    );
+    match (sent, awaited) {
+        (0, 0) => {}
+        (0, _) => {
+            let _ = writeln!(text, "Nothing to send; {unsettled}.");
+        }
+        (_, 0) => {
+            let _ = writeln!(text, "{} to make.", number(sent, "change"));
+        }
+        _ => {
+            let _ = writeln!(text, "{} to make; {unsettled}.", number(sent, "change"));
+        }
     }
     text
 }

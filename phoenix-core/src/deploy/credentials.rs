@@ -177,6 +177,13 @@ impl Credentials {
         Ok(())
     }
 
+    /// Whether no registry is known, neither with its credentials nor with the program that keeps
+    /// them.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.helpers.is_empty() && self.stored.is_empty()
+    }
+
     /// All of these, and those of `other` where both know a registry.
     #[must_use]
     pub fn with(mut self, other: &Self) -> Self {
@@ -316,6 +323,8 @@ mod tests {
                 "credHelpers": {"b.example": "ecr-login"}}"#,
         )
         .unwrap();
+        assert!(!credentials.is_empty());
+        assert!(read(r#"{"credsStore": "desktop"}"#).unwrap().is_empty());
         let error = |name: &str| credentials.of(&image(name)).unwrap_err().to_string();
         assert!(error("a.example/x").contains("docker-credential-desktop"));
         assert!(error("b.example/x").contains("docker-credential-ecr-login"));

@@ -32,13 +32,16 @@ pub struct StackPlan {
 }
 
 impl StackPlan {
-    /// Whether anything would be written, or a service is not as it should be.
+    /// Whether anything would be written. A service that is declared so and has not converged is
+    /// no change: it is waited for.
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        !self.changes().is_empty()
+        self.changes()
+            .iter()
+            .any(|change| change.verb != Verb::Await)
     }
 
-    /// What would be done, in order.
+    /// What would be done, in order: what would be written, and what would be waited for.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -117,7 +120,7 @@ impl ObjectPlan {
             ObjectAction::Label => (Verb::Update, "labels differ"),
             ObjectAction::Ask => (
                 Verb::Update,
-                "made by another tool: taken over if it has this content, else replaced by another version",
+                "made by another tool, or by Phoenix with another key: taken over if it has this content, else replaced by another version",
             ),
         };
         Some(Change::new(
@@ -381,4 +384,37 @@ pub enum Verb {
     Remove,
     /// Waited for, and nothing written.
     Await,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(standing: &str, networks: &[&str]) -> StackPlan {
+        StackPlan {
+            stack: "st".to_owned(),
+            networks: networks.iter().map(|name| (*name).to_owned()).collect(),
+            objects: Vec::new(),
+            services: vec![ServicePlan {
+                key: "web".to_owned(),
+                name: "st_web".to_owned(),
+                action: ServiceAction::Unchanged,
+                changes: Vec::new(),
+                standing: Some(standing.to_owned()),
+                settled: None,
+            }],
+            removals: Vec::new(),
+            missing: Vec::new(),
+            taken: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_only_waited_for_is_no_change() {
+        let crashing = plan("crashed 3 times", &[]);
+        assert!(!crashing.has_changes());
+        assert_eq!(crashing.changes()[0].verb, Verb::Await);
+        assert!(plan("crashed 3 times", &["st_default"]).has_changes());
+    }
 }

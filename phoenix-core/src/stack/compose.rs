@@ -11,12 +11,12 @@ mod paths;
 
 use std::path::{Path, PathBuf};
 
-use crate::ground::document::{Map, Node, Position, Problem, Value, child_path};
+use crate::ground::document::{Document, Map, Node, Position, Problem, Value, child_path, quoted};
 
 use super::environment::read_variables;
 use super::findings::{Findings, map, map_mut};
-use super::interpolate::{Grammar, Variables, interpolate};
-use super::load::{content, directory_of, end_of_files, text_of};
+use super::interpolate::{Grammar, Variables, interpolate, nested};
+use super::load::{content, directory_of, end_of_files, of_file, text_of};
 use super::merge::{self, Rules};
 use super::options::{Dialect, LoadOptions};
 
@@ -36,15 +36,10 @@ pub(super) fn files(
         .entry("COMPOSE_PROJECT_NAME".to_owned())
         .or_insert_with(|| stack.to_owned());
     let start = Position { line: 1, column: 1 };
-    let dotenv = directory.join(".env");
     let mut failure = None;
-    let variables = if dotenv.is_file() {
-        with_files(&given, &[dotenv])
-            .map_err(|message| failure = Some(message))
-            .ok()
-    } else {
-        Some(given)
-    };
+    let variables = with_dotenv(given, directory)
+        .map_err(|message| failure = Some(message))
+        .ok();
     let mut composer = Composer {
         findings,
         including: Vec::new(),
@@ -76,6 +71,46 @@ pub(super) fn files(
     forms::apply(&mut root, findings);
     let options = options.clone().with_variables(variables);
     Some((root, options))
+}
+
+/// What the last of `files` that has a top-level `name` calls the stack.
+pub(super) fn name(
+    files: &[(&Path, &str)],
+    options: &LoadOptions,
+) -> Result<Option<String>, Problem> {
+    let Some((first, _)) = files.first() else {
+        return Ok(None);
+    };
+    let variables = with_dotenv(options.variables.clone(), &directory_of(first))
+        .map_err(|message| of_file(first, message))?;
+    for (path, text) in files.iter().rev() {
+        let document = Document::parse(*path, text)?;
+        let name = map(document.root()).and_then(|root| root.get("name"));
+        let Some((node, text)) = name.and_then(|node| Some((node, node.text()?))) else {
+            continue;
+        };
+        return nested(text, &variables).map(Some).map_err(|message| {
+            let (source, position) = document.locate(node.position);
+            Problem {
+                source,
+                position,
+                path: "name".to_owned(),
+                offending: Some(quoted(text)),
+                message,
+                suggestion: None,
+            }
+        });
+    }
+    Ok(None)
+}
+
+/// `variables`, and those in the `.env` of `directory` that they have not.
+fn with_dotenv(variables: Variables, directory: &Path) -> Result<Variables, String> {
+    let dotenv = directory.join(".env");
+    if dotenv.is_file() {
+        return with_files(&variables, &[dotenv]);
+    }
+    Ok(variables)
 }
 
 /// `variables`, and those in `files` that they have not.

@@ -30,6 +30,9 @@ pub enum EnvFileError {
     /// A blank within a name.
     #[error("line {0}: a blank in the variable's name")]
     Blank(usize),
+    /// A keyword of shells, which this form of the file does not know.
+    #[error("line {0}: `export` is not known here; write NAME=value")]
+    Export(usize),
     /// An open quote.
     #[error("line {0}: a quote is opened and not closed")]
     OpenQuote(usize),
@@ -241,7 +244,10 @@ pub(super) fn parse(content: &[u8], variables: &Variables) -> Result<Environment
             return Err(EnvFileError::NoName(index + 1));
         }
         if name.contains(char::is_whitespace) {
-            return Err(EnvFileError::Blank(index + 1));
+            return Err(match name.split_whitespace().next() {
+                Some("export") => EnvFileError::Export(index + 1),
+                _ => EnvFileError::Blank(index + 1),
+            });
         }
         if value.is_some() {
             environment.insert(name.to_owned(), value);
@@ -276,6 +282,7 @@ mod tests {
         let none = Variables::new();
         assert_eq!(parse(b"A=1\n=2", &none), Err(EnvFileError::NoName(2)));
         assert_eq!(parse(b"A B=1", &none), Err(EnvFileError::Blank(1)));
+        assert_eq!(parse(b"export A=1", &none), Err(EnvFileError::Export(1)));
         assert_eq!(parse(b"A=\xff", &none), Err(EnvFileError::Encoding));
     }
 }

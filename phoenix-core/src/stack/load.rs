@@ -133,6 +133,21 @@ impl ComposeFile {
         }
     }
 
+    /// What files of the compose dialect call their stack: the last of them that has a top-level
+    /// `name`. `None` where none has one, or the dialect is the swarm's.
+    ///
+    /// # Errors
+    /// What keeps the name from being read, with its position.
+    pub fn declared_name(
+        files: &[(&Path, &str)],
+        options: &LoadOptions,
+    ) -> Result<Option<String>, Problem> {
+        match options.dialect {
+            Dialect::Swarm => Ok(None),
+            Dialect::Compose => super::compose::name(files, options),
+        }
+    }
+
     /// The file it was read from, the first of several.
     #[must_use]
     pub fn source(&self) -> &Path {
@@ -214,7 +229,7 @@ pub(super) fn text_of(path: &Path) -> Result<String, String> {
     String::from_utf8(content).map_err(|_| "the file is not UTF-8 text".to_owned())
 }
 
-fn of_file(path: &Path, message: String) -> Problem {
+pub(super) fn of_file(path: &Path, message: String) -> Problem {
     Problem {
         source: path.into(),
         position: Position { line: 1, column: 1 },

@@ -38,5 +38,5 @@ pub use report::{
     StepReport,
 };
 pub use resource::ResourceId;
-pub use session::{RenewError, Session, SyncError, SyncOptions};
+pub use session::{RenewError, Session, SiteLock, SyncError, SyncOptions};
 pub use watch::Watch;

@@ -12,7 +12,7 @@ use super::needs;
 use super::record::Recorder;
 use super::renew::{self, RenewOptions, Scope, UnknownCertificate};
 use super::run::{self, Observed, Steps};
-use super::state::LockError;
+use super::state::{LockError, StateLock};
 use super::steps;
 use super::{
     CertificateStatus, Cycle, Event, EventSink, FORMAT_VERSION, Failure, FailureClass, Graph, Plan,
@@ -76,6 +76,11 @@ pub enum RenewError {
     #[error(transparent)]
     Sync(#[from] SyncError),
 }
+
+/// Held while a site is changed. Dropping it lets others.
+#[derive(Debug)]
+#[must_use]
+pub struct SiteLock(#[expect(dead_code, reason = "held, never read")] StateLock);
 
 /// A site, opened. Nothing has been contacted yet.
 pub struct Session {
@@ -203,15 +208,8 @@ impl Session {
         renewal: Option<&Scope>,
         sink: Arc<dyn EventSink>,
     ) -> Result<Report, SyncError> {
+        let lock = self.lock()?;
         let state = &self.context.state;
-        state.create().map_err(SyncError::State)?;
-        let lock = state.lock().map_err(|error| match error {
-            LockError::Held(holder) => SyncError::Locked { holder },
-            LockError::Io(path, error) => SyncError::State(std::io::Error::new(
-                error.kind(),
-                format!("{}: {error}", path.display()),
-            )),
-        })?;
         state.ensure_fingerprint_key().map_err(SyncError::State)?;
         let begun = Instant::now();
         let name = OffsetDateTime::now_utc().unix_timestamp_nanos().to_string();
@@ -259,6 +257,24 @@ impl Session {
         });
         drop(lock);
         Ok(report)
+    }
+
+    /// The site's lock, for what changes the site in other ways than by a sync: none begins while it
+    /// is held.
+    ///
+    /// # Errors
+    /// [`SyncError`] when it is not to be had.
+    pub fn lock(&self) -> Result<SiteLock, SyncError> {
+        let state = &self.context.state;
+        state.create().map_err(SyncError::State)?;
+        let lock = state.lock().map_err(|error| match error {
+            LockError::Held(holder) => SyncError::Locked { holder },
+            LockError::Io(path, error) => SyncError::State(std::io::Error::new(
+                error.kind(),
+                format!("{}: {error}", path.display()),
+            )),
+        })?;
+        Ok(SiteLock(lock))
     }
 
     /// What the site looks like now. Nothing is changed.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::place::Swarm;
 use super::source::load;
-use super::{failed, finish, tell};
+use super::{failed, finish, started, stopped, tell};
 use crate::arguments::{Global, StackDeploy, StackDiff, StackRollback};
 use crate::command::{Result, interrupted, until_interrupted};
 use crate::exit::Exit;
@@ -19,15 +19,18 @@ use crate::render;
 /// Makes a stack as declared.
 pub(super) fn deploy(global: &Global, printer: &Arc<Printer>, arguments: &StackDeploy) -> Result {
     let file = load(&arguments.file.source, printer)?;
+    let stack = file.stack().to_owned();
     let swarm = Swarm::of(global, printer, &arguments.swarm)?;
-    let mut options = swarm.options(&arguments.file, true)?;
+    let swarm = swarm.locked(printer, std::slice::from_ref(&stack))?;
+    started(printer, &stack);
+    let mut options = swarm.options(printer, &arguments.file, true)?;
     options.log_lines = arguments.log_lines;
     let deployment = Deployment::new(&swarm.engine, &file, options);
     let mut told = |event: DeployEvent| tell(printer, &event);
     let work = deployment.apply(Deadline::after(arguments.timeout), &mut told);
     let done = until_interrupted(printer, work)?
-        .map_err(interrupted)?
-        .map_err(|error| failed(&error))?;
+        .map_err(stopped)?
+        .map_err(|error| swarm.failed(&error))?;
     Ok(finish(printer, &done))
 }
 
@@ -43,11 +46,12 @@ struct Document<'a> {
 pub(super) fn diff(global: &Global, printer: &Arc<Printer>, arguments: &StackDiff) -> Result {
     let file = load(&arguments.file.source, printer)?;
     let swarm = Swarm::of(global, printer, &arguments.swarm)?;
-    let options = swarm.options(&arguments.file, false)?;
+    swarm.tell_whose(printer, file.stack());
+    let options = swarm.options(printer, &arguments.file, false)?;
     let deployment = Deployment::new(&swarm.engine, &file, options);
     let plan = until_interrupted(printer, deployment.plan())?
         .map_err(interrupted)?
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| swarm.failed(&error))?;
     if printer.json() {
         printer.json_line(&Document {
             format: FORMAT_VERSION,
@@ -78,17 +82,22 @@ pub(super) fn rollback(
     printer: &Arc<Printer>,
     arguments: &StackRollback,
 ) -> Result {
+    let stack = &arguments.name;
     let swarm = Swarm::of(global, printer, &arguments.swarm)?;
+    let swarm = swarm.locked(printer, std::slice::from_ref(stack))?;
+    started(printer, stack);
     let mut told = |event: DeployEvent| tell(printer, &event);
     let work = deploy::rollback(
         &swarm.engine,
-        &arguments.name,
+        stack,
         &arguments.services,
         Deadline::after(arguments.timeout),
         &mut told,
     );
+    // Run again it would return to what is left now.
+    let shown = format!("phoenix stack services {stack} shows how far it came");
     let done = until_interrupted(printer, work)?
-        .map_err(interrupted)?
+        .map_err(|signal| interrupted(signal).hint(shown))?
         .map_err(|error| failed(&error))?;
     Ok(finish(printer, &done))
 }

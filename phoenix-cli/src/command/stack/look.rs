@@ -54,11 +54,11 @@ fn ended<T>(
 
 /// That there is nothing of this name.
 fn nothing(stack: &str) -> CommandError {
-    CommandError::new(
-        Exit::Failed,
-        format!("there is no stack {stack} with services"),
-    )
-    .hint("phoenix stack ls lists those that there are")
+    failed(&DeployError::Unknown {
+        stack: stack.to_owned(),
+        service: None,
+        known: Vec::new(),
+    })
 }
 
 /// Lists the stacks.

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use phoenix_core::deploy::{DeployError, DeployEvent, Deployed, OutcomeKind, ServiceOutcome};
 use phoenix_core::docker::EngineError;
+use phoenix_core::sync::FORMAT_VERSION;
 use serde::Serialize;
 
-use super::Result;
+use super::{Result, interrupted};
 use crate::arguments::{Global, Stack};
 use crate::error::CommandError;
 use crate::exit::Exit;
@@ -53,12 +54,17 @@ fn failed(error: &DeployError) -> CommandError {
     ) {
         exit = Exit::Unreachable;
     }
+    if matches!(error, DeployError::Name { .. }) {
+        exit = Exit::Usage;
+    }
     let told = CommandError::from_error(exit, error);
     match error {
         DeployError::Credentials { .. } => told.hint(
             "log in with a docker CLI whose configuration names no credential program: `auths` then holds them",
         ),
-        DeployError::Unknown { .. } => told.hint("phoenix stack ls lists the stacks that there are"),
+        DeployError::Unknown { service: None, .. } => {
+            told.hint("phoenix stack ls lists the stacks that there are")
+        }
         DeployError::Missing { .. } => {
             told.hint("create it, or declare it in the compose file without `external`")
         }
@@ -66,6 +72,29 @@ fn failed(error: &DeployError) -> CommandError {
             told.hint("remove it, or give the stack or what it makes another name")
         }
         _ => told,
+    }
+}
+
+/// The end of a command that was interrupted, and that goes on when it is run again.
+fn stopped(signal: &'static str) -> CommandError {
+    interrupted(signal).hint("run the same command again to go on")
+}
+
+#[derive(Serialize)]
+struct Started<'a> {
+    event: &'static str,
+    format: u32,
+    stack: &'a str,
+}
+
+/// Tells programs that something is about to be done to `stack`.
+fn started(printer: &Printer, stack: &str) {
+    if printer.json() {
+        printer.json_line(&Started {
+            event: "started",
+            format: FORMAT_VERSION,
+            stack,
+        });
     }
 }
 
@@ -101,7 +130,7 @@ fn finish(printer: &Printer, done: &Deployed) -> Exit {
     if printer.json() {
         printer.json_line(&Finished {
             event: "finished",
-            format: phoenix_core::sync::FORMAT_VERSION,
+            format: FORMAT_VERSION,
             exit_code: exit.code(),
             done,
         });
@@ -114,8 +143,27 @@ fn finish(printer: &Printer, done: &Deployed) -> Exit {
             printer.err(&render::warning(printer.err_layout(), &text));
         }
         printer.out(&render::deployed(printer.layout(), done));
+        if let Some(hint) = advice(&done.outcomes) {
+            printer.err(&render::hint(printer.err_layout(), hint));
+        }
     }
     exit
+}
+
+/// What can be done about services that ended so and that the same command leaves as they are.
+fn advice(outcomes: &[ServiceOutcome]) -> Option<&'static str> {
+    let any = |kind| outcomes.iter().any(|outcome| outcome.kind == kind);
+    if any(OutcomeKind::RolledBack) {
+        Some(
+            "what was rolled back is not tried again as it is: change the stack, or deploy it with --retry-rolled-back",
+        )
+    } else if any(OutcomeKind::Paused) {
+        Some(
+            "a paused update stays as it is: change the stack, or deploy it with --retry-rolled-back to resume the update",
+        )
+    } else {
+        None
+    }
 }
 
 /// The exit code of services that ended so: that of the failure that all share, or 1.

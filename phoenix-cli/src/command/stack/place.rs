@@ -2,17 +2,24 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use phoenix_core::deploy::{Credentials, DeployOptions, NodeEngine, ResolveImages, UnreachedNode};
-use phoenix_core::docker::{Engine, TlsIdentity};
-use phoenix_core::ground::{FingerprintKey, SecretBytes, create_private_directory};
-use phoenix_core::sync::Session;
+use phoenix_core::deploy::{
+    Credentials, DeployError, DeployOptions, MissingKind, NodeEngine, ResolveImages, UnreachedNode,
+};
+use phoenix_core::docker::{Engine, Managers, ManagersError, TlsIdentity};
+use phoenix_core::ground::{Deadline, FingerprintKey, SecretBytes, create_private_directory};
+use phoenix_core::sync::{Session, SiteLock};
 
+use super::failed;
 use crate::arguments::{Global, ResolveImage, StackFile, SwarmPlace};
-use crate::command::open;
+use crate::command::sync::could_not_begin;
+use crate::command::{interrupted, open, site_file, until_interrupted};
 use crate::error::CommandError;
 use crate::exit::Exit;
 use crate::printer::Printer;
+use crate::render;
 
 type Result<T> = std::result::Result<T, CommandError>;
 
@@ -23,6 +30,41 @@ pub(super) struct Swarm {
     /// The engines of nodes that are known, and of those that should be, why they are not.
     pub(super) nodes: Vec<std::result::Result<NodeEngine, UnreachedNode>>,
     site: Option<Session>,
+    lock: Option<SiteLock>,
+}
+
+/// How long engines may take to say what they are.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Where docker's own command line looks for an engine when nothing says where it is.
+const LOCAL: &str = "unix:///var/run/docker.sock";
+
+/// Where a swarm's managers are named.
+#[derive(Debug, PartialEq, Eq)]
+enum Named {
+    Hosts(Vec<String>),
+    Site,
+}
+
+impl Named {
+    /// What is said at the command line wins over what is found around it. `config`: whether a site
+    /// is named; `site`: whether one is found.
+    fn of(
+        hosts: &[String],
+        config: bool,
+        docker_host: Option<String>,
+        site: impl FnOnce() -> bool,
+    ) -> Self {
+        if !hosts.is_empty() {
+            return Self::Hosts(hosts.to_vec());
+        }
+        match docker_host {
+            _ if config => Self::Site,
+            Some(host) => Self::Hosts(vec![host]),
+            None if site() => Self::Site,
+            None => Self::Hosts(vec![LOCAL.to_owned()]),
+        }
+    }
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -35,14 +77,16 @@ fn usage(message: impl Into<String>) -> CommandError {
 
 impl Swarm {
     /// The swarm of `place`.
-    pub(super) fn of(global: &Global, printer: &Printer, place: &SwarmPlace) -> Result<Self> {
-        let mut hosts = place.hosts.clone();
-        if hosts.is_empty() {
-            hosts.extend(variable("DOCKER_HOST"));
-        }
-        if hosts.is_empty() {
+    pub(super) fn of(global: &Global, printer: &Arc<Printer>, place: &SwarmPlace) -> Result<Self> {
+        let named = Named::of(
+            &place.hosts,
+            global.config.is_some(),
+            variable("DOCKER_HOST"),
+            || site_file(global).is_ok(),
+        );
+        let Named::Hosts(hosts) = named else {
             return Self::of_site(global, printer);
-        }
+        };
         let tls = match &place.tls_dir {
             Some(directory) => Some(directory.clone()),
             None => variable("DOCKER_CERT_PATH").map(PathBuf::from),
@@ -52,12 +96,12 @@ impl Swarm {
             let engine = engine(&host, tls.as_deref())?;
             nodes.push(NodeEngine { name: host, engine });
         }
-        let engine = Engine::any_of(nodes.iter().map(|node| node.engine.clone()))
-            .ok_or_else(|| usage("no engine is named"))?;
+        let engine = managers(printer, nodes.iter().map(|node| node.engine.clone()))?;
         Ok(Self {
             engine,
             nodes: nodes.into_iter().map(Ok).collect(),
             site: None,
+            lock: None,
         })
     }
 
@@ -84,13 +128,61 @@ impl Swarm {
             engine,
             nodes,
             site: Some(session),
+            lock: None,
         })
     }
 
+    /// The same swarm, for a command that changes these stacks: a site's is locked as a sync locks
+    /// it, until this is dropped.
+    pub(super) fn locked(mut self, printer: &Printer, stacks: &[String]) -> Result<Self> {
+        for stack in stacks {
+            self.tell_whose(printer, stack);
+        }
+        if let Some(session) = &self.site {
+            self.lock = Some(session.lock().map_err(|error| could_not_begin(&error))?);
+        }
+        Ok(self)
+    }
+
+    /// Warns where `stack` is one of the site's own.
+    pub(super) fn tell_whose(&self, printer: &Printer, stack: &str) {
+        if let Some(session) = &self.site
+            && session.site().stacks.contains_key(stack)
+        {
+            let text = format!(
+                "{stack} is a stack of the site {}: `phoenix sync all` makes it as the site declares it, with variables, labels and secrets that this command does not know",
+                session.site().name
+            );
+            printer.err(&render::warning(printer.err_layout(), &text));
+        }
+    }
+
+    /// Why a deployment was not carried out.
+    pub(super) fn failed(&self, error: &DeployError) -> CommandError {
+        let told = failed(error);
+        let of_site = |session: &Session| match error {
+            DeployError::Missing { missing } => missing.iter().any(|one| {
+                one.kind == MissingKind::Secret && session.site().secrets.contains_key(&one.name)
+            }),
+            _ => false,
+        };
+        if self.site.as_ref().is_some_and(of_site) {
+            return told.hint(
+                "the site declares this secret, for its own stacks: `phoenix sync all` makes it and deploys them",
+            );
+        }
+        told
+    }
+
     /// How `file` is deployed. `write`: whether a key may be made that is not there.
-    pub(super) fn options(&self, file: &StackFile, write: bool) -> Result<DeployOptions> {
+    pub(super) fn options(
+        &self,
+        printer: &Printer,
+        file: &StackFile,
+        write: bool,
+    ) -> Result<DeployOptions> {
         let mut options = DeployOptions::default();
-        options.key = self.key(write)?;
+        options.key = self.key(file.fingerprint_key.as_deref(), write)?;
         options.prune = file.prune;
         options.keep = file.keep;
         options.retry_rolled_back = file.retry_rolled_back;
@@ -100,7 +192,7 @@ impl Swarm {
             ResolveImage::Never => ResolveImages::Never,
         };
         if file.with_registry_auth {
-            options.credentials = Some(credentials()?);
+            options.credentials = Some(credentials(printer)?);
         }
         if let Some(declared) = self.site.as_ref().and_then(Session::registries) {
             let own = options.credentials.unwrap_or_default();
@@ -109,30 +201,62 @@ impl Swarm {
         Ok(options)
     }
 
-    /// The key of the fingerprints: the site's once it has one, else this user's.
-    fn key(&self, write: bool) -> Result<Option<FingerprintKey>> {
-        let cannot = |error: io::Error| {
-            CommandError::new(
-                Exit::Failed,
-                format!("the key of the fingerprints cannot be used: {error}"),
-            )
+    /// The key of the fingerprints: that in the file `named`, else the site's once it has one, else
+    /// this user's.
+    fn key(&self, named: Option<&Path>, write: bool) -> Result<Option<FingerprintKey>> {
+        let cannot = |path: &Path, error: &io::Error| {
+            let what = "the key of the fingerprints cannot be used";
+            CommandError::new(Exit::Failed, format!("{what}: {}: {error}", path.display()))
+                .hint("name another file with --fingerprint-key FILE or PHOENIX_FINGERPRINT_KEY")
         };
-        if let Some(session) = &self.site
-            && let Some(key) = session.fingerprint_key().map_err(cannot)?
+        if named.is_none()
+            && let Some(session) = &self.site
         {
-            return Ok(Some(key));
+            let key = session.fingerprint_key();
+            let key = key.map_err(|error| cannot(&session.site().state, &error))?;
+            if key.is_some() {
+                return Ok(key);
+            }
         }
-        let Some(path) = key_path() else {
+        let Some(path) = named.map(Path::to_owned).or_else(key_path) else {
             return Ok(None);
         };
         if !write {
-            return FingerprintKey::read(&path).map_err(cannot);
+            return FingerprintKey::read(&path).map_err(|error| cannot(&path, &error));
         }
-        if let Some(directory) = path.parent() {
-            create_private_directory(directory).map_err(cannot)?;
+        if named.is_none()
+            && let Some(directory) = path.parent()
+        {
+            create_private_directory(directory).map_err(|error| cannot(directory, &error))?;
         }
-        FingerprintKey::ensure(&path).map(Some).map_err(cannot)
+        let key = FingerprintKey::ensure(&path);
+        key.map(Some).map_err(|error| cannot(&path, &error))
     }
+}
+
+/// The swarm that these engines manage; workers among them are asked nothing of it.
+fn managers(printer: &Arc<Printer>, engines: impl Iterator<Item = Engine>) -> Result<Engine> {
+    let engines: Vec<Engine> = engines.collect();
+    let count = engines.len();
+    let found = until_interrupted(printer, Managers::among(engines, Deadline::after(LOOK)))?
+        .map_err(interrupted)?
+        .map_err(|error| {
+            let told = CommandError::from_error(Exit::Usage, &error);
+            match error {
+                ManagersError::Different { .. } => {
+                    told.hint("several --host are managers of one swarm")
+                }
+                _ => told.hint("name a manager's engine with --host or DOCKER_HOST"),
+            }
+        })?;
+    // Where none answers, whatever is asked next says so.
+    if found.silent.len() < count {
+        for (host, why) in &found.silent {
+            let text = format!("{host} did not answer, and is asked only where others fail: {why}");
+            printer.err(&render::warning(printer.err_layout(), &text));
+        }
+    }
+    Ok(found.engine)
 }
 
 /// Where this user's key is.
@@ -155,9 +279,15 @@ fn engine(host: &str, tls: Option<&Path>) -> Result<Engine> {
         return Ok(Engine::unix(path));
     }
     let Some(address) = host.strip_prefix("tcp://") else {
-        return Err(usage(format!(
+        let told = usage(format!(
             "{host}: an engine is written like unix:///PATH or tcp://HOST:PORT"
-        )));
+        ));
+        return Err(match host.strip_prefix("ssh://") {
+            Some(_) => told.hint(format!(
+                "Phoenix starts no ssh: forward the socket with `ssh -nNT -L /tmp/swarm.sock:/var/run/docker.sock {host}`, and name unix:///tmp/swarm.sock"
+            )),
+            None => told,
+        });
     };
     let (name, port) = address
         .trim_end_matches('/')
@@ -188,8 +318,8 @@ fn engine(host: &str, tls: Option<&Path>) -> Result<Engine> {
         .map_err(|error| CommandError::from_error(Exit::Usage, &error))
 }
 
-/// The credentials in docker's configuration file.
-fn credentials() -> Result<Credentials> {
+/// The credentials in docker's configuration file. That there are none is told.
+fn credentials(printer: &Printer) -> Result<Credentials> {
     let directory = match variable("DOCKER_CONFIG") {
         Some(directory) => PathBuf::from(directory),
         None => {
@@ -198,15 +328,47 @@ fn credentials() -> Result<Credentials> {
         }
     };
     let path = directory.join("config.json");
+    let none = |why: &str| {
+        let text = format!(
+            "--with-registry-auth finds no credentials: {} {why}",
+            path.display()
+        );
+        printer.err(&render::warning(printer.err_layout(), &text));
+        Ok(Credentials::default())
+    };
     let text = match std::fs::read(&path) {
         Ok(text) => SecretBytes::new(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Credentials::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return none("is not there"),
         Err(error) => {
             return Err(usage(format!("{} cannot be read: {error}", path.display())));
         }
     };
-    Credentials::from_docker_config(&text).map_err(|error| {
-        let told = CommandError::from_error(Exit::Usage, &error);
-        told.hint(format!("it was read from {}", path.display()))
-    })
+    match Credentials::from_docker_config(&text) {
+        Ok(found) if found.is_empty() => none("names no registry"),
+        Ok(found) => Ok(found),
+        Err(error) => {
+            let told = CommandError::from_error(Exit::Usage, &error);
+            Err(told.hint(format!("it was read from {}", path.display())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_wins_over_what_is_found() {
+        let host = || Some("unix:///docker".to_owned());
+        let hosts = |host: &str| Named::Hosts(vec![host.to_owned()]);
+        let given = ["unix:///given".to_owned()];
+        assert_eq!(Named::of(&given, true, host(), || true), hosts(&given[0]));
+        assert_eq!(Named::of(&[], true, host(), || true), Named::Site);
+        assert_eq!(
+            Named::of(&[], false, host(), || true),
+            hosts("unix:///docker")
+        );
+        assert_eq!(Named::of(&[], false, None, || true), Named::Site);
+        assert_eq!(Named::of(&[], false, None, || false), hosts(LOCAL));
+    }
 }
