@@ -47,18 +47,37 @@ fn spec(file: &ComposeFile) -> Value {
         .clone()
 }
 
+/// The ways in which an answer is lost: on the way here, or between managers.
+const LOSSES: [fn() -> Reply; 3] = [
+    || Reply::Nothing,
+    || {
+        refused(
+            500,
+            "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
+        )
+    },
+    || {
+        refused(
+            503,
+            "rpc error: code = Unavailable desc = transport is closing",
+        )
+    },
+];
+
 /// A manager that has one service, or none, and loses answers: `before` it does what it was asked,
 /// or after.
 struct Forgetful {
     service: Mutex<Option<(u64, Value)>>,
     lost: Mutex<Vec<bool>>,
+    loss: fn() -> Reply,
 }
 
 impl Forgetful {
-    fn new(service: Option<(u64, Value)>, lost: &[bool]) -> Self {
+    fn new(service: Option<(u64, Value)>, lost: &[bool], loss: fn() -> Reply) -> Self {
         Self {
             service: Mutex::new(service),
             lost: Mutex::new(lost.to_vec()),
+            loss,
         }
     }
 
@@ -74,7 +93,7 @@ impl Forgetful {
         }
         let lost = self.lost.lock().unwrap().pop();
         if lost == Some(false) {
-            return Reply::Nothing;
+            return (self.loss)();
         }
         let reply = match &mut *service {
             Some(_) if seen.path == "/services/create" => {
@@ -94,7 +113,7 @@ impl Forgetful {
             }
         };
         if lost == Some(true) {
-            Reply::Nothing
+            (self.loss)()
         } else {
             reply
         }
@@ -107,10 +126,16 @@ impl Forgetful {
     }
 }
 
-async fn write(file: &ComposeFile, running: Option<&Value>, lost: &[bool]) -> (u64, Value, usize) {
+async fn write(
+    file: &ComposeFile,
+    running: Option<&Value>,
+    lost: &[bool],
+    loss: fn() -> Reply,
+) -> (u64, Value, usize) {
     let engine = Box::leak(Box::new(Forgetful::new(
         running.map(|spec| (5, spec.clone())),
         lost,
+        loss,
     )));
     let engine: &'static Forgetful = engine;
     let (server, client) = Scripted::unix(move |seen| engine.answer(seen));
@@ -132,9 +157,11 @@ async fn a_creation_is_made_once_whatever_becomes_of_the_answer() {
         (&[false], 2),
         (&[true, false], 2),
     ] {
-        let (writes, spec, asked) = write(&file, None, lost).await;
-        assert_eq!((writes, asked), (1, posts), "{lost:?}");
-        assert_eq!(spec["Name"], "st_web");
+        for loss in LOSSES {
+            let (writes, spec, asked) = write(&file, None, lost, loss).await;
+            assert_eq!((writes, asked), (1, posts), "{lost:?}");
+            assert_eq!(spec["Name"], "st_web");
+        }
     }
 }
 
@@ -147,16 +174,18 @@ async fn an_update_is_made_once_whatever_becomes_of_the_answer() {
         (&[false], 2),
         (&[true, false], 2),
     ] {
-        let (writes, written, asked) = write(&new, Some(&spec(&old)), lost).await;
-        assert_eq!((writes, asked), (2, posts), "{lost:?}");
-        assert_eq!(written, spec(&new));
+        for loss in LOSSES {
+            let (writes, written, asked) = write(&new, Some(&spec(&old)), lost, loss).await;
+            assert_eq!((writes, asked), (2, posts), "{lost:?}");
+            assert_eq!(written, spec(&new));
+        }
     }
 }
 
 #[tokio::test]
 async fn what_the_engine_may_take_back_is_written_down_first() {
     let (old, new) = (file("nginx:1", "rollback"), file("nginx:2", "rollback"));
-    let (writes, written, _) = write(&new, Some(&spec(&old)), &[]).await;
+    let (writes, written, _) = write(&new, Some(&spec(&old)), &[], LOSSES[0]).await;
     assert_eq!(writes, 3);
     // The spec that runs does not carry the mark: the one that would be restored does.
     assert_eq!(written, spec(&new));
