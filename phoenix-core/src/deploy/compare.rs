@@ -219,7 +219,15 @@ impl Deployment<'_> {
                 warnings.push(format!("service {}: {ignored}", body.name));
             }
             let running = own.iter().find(|service| service.name() == body.name);
-            services.push(self.compare_service(body, running.copied(), kept).await?);
+            let service = self.compare_service(body, running.copied(), kept).await?;
+            if matches!(
+                service.action,
+                ServiceAction::Create | ServiceAction::Update
+            ) {
+                // Of an image with a digest no registry is asked: found out before any write.
+                self.auth(&service.body.image)?;
+            }
+            services.push(service);
         }
         let removals = self.removals(&found, &own, &objects, &services, &mut warnings);
         Ok(Compared {

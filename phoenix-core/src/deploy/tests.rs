@@ -373,6 +373,44 @@ async fn credentials_go_with_the_question_and_with_the_service() {
 }
 
 #[tokio::test]
+async fn credentials_that_cannot_be_had_are_told_before_anything_is_written() {
+    let pinned = format!("r.example/web@sha256:{}", "ab".repeat(32));
+    let config = r#"{"auths": {"r.example": {}}, "credsStore": "desktop"}"#;
+    let config = SecretBytes::from(config.to_owned());
+    let options = || DeployOptions {
+        credentials: Some(Credentials::from_docker_config(&config).unwrap()),
+        ..DeployOptions::default()
+    };
+    for image in ["r.example/web:1", &pinned] {
+        let file = file(image, "pause");
+        let (server, client) = Scripted::unix(|_| ok(&json!([])));
+        let deployment = Deployment::new(&client, &file, options());
+        let deadline = Deadline::after(Duration::from_secs(20));
+        for error in [
+            deployment.plan().await.unwrap_err(),
+            deployment.apply(deadline, &mut |_| ()).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, DeployError::Credentials { .. }), "{image}");
+            let said = crate::ground::causes(&error);
+            assert!(said.contains("docker-credential-desktop"), "{said}");
+        }
+        for operation in server.operations() {
+            assert!(operation.starts_with("GET "), "{image}: {operation}");
+        }
+    }
+    // Where nobody is asked and nothing is written, none are needed.
+    let file = file(&pinned, "pause");
+    let running = json!([{"ID": "s1", "Version": {"Index": 5}, "Spec": spec(&file)}]);
+    let (_server, client) = Scripted::unix(move |seen| match seen.path.as_str() {
+        "/services" => ok(&running),
+        _ => ok(&json!([])),
+    });
+    let deployment = Deployment::new(&client, &file, options());
+    let plan = deployment.plan().await.unwrap();
+    assert_eq!(plan.services[0].action, ServiceAction::Unchanged);
+}
+
+#[tokio::test]
 async fn what_nobody_has_made_is_told_before_anything_is_written() {
     let text = "
 services: { web: { image: \"nginx@sha256:@\", networks: [shared], secrets: [key], configs: [app] } }
