@@ -349,6 +349,13 @@ impl Swarm {
         format!("/tasks?filters={filter}")
     }
 
+    /// What a program in the one container of a service writes.
+    pub(crate) async fn exec(&self, service: &str, argv: &[&str]) -> String {
+        let (engine, container) = self.container(service).await;
+        let done = engine.exec(&container, argv).await.expect("exec");
+        done.success().expect("its end")
+    }
+
     /// The container of a service of one task, and the engine it is at.
     async fn container(&self, service: &str) -> (Engine, String) {
         let tasks = self.get_json(&Self::tasks_path(service)).await;

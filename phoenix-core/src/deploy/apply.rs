@@ -1,6 +1,6 @@
 //! What differs brought about: objects first, then the services in waves, then what is left over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,8 +9,9 @@ use super::compare::{Compared, ComparedService, Images};
 use super::error::{DeployError, asking};
 use super::outcome::{OutcomeKind, ServiceOutcome};
 use super::plan::{Change, ObjectAction, Removal, ServiceAction, Verb};
+use super::removal::await_networks_gone;
 use super::versions::{Decision, Wanted};
-use super::write::{Written, holds};
+use super::write::{Written, forgotten_network, holds};
 use super::{Deployment, Missing, MissingKind};
 use crate::docker::{
     LogSource, NetworkError, ObjectError, ObjectKind, ObjectObserved, ServiceProgress,
@@ -122,18 +123,9 @@ impl Deployment<'_> {
         tell: &mut (dyn FnMut(DeployEvent) + Send),
     ) -> Result<Deployed, DeployError> {
         let mut teller = Teller::new(tell);
-        let mut compared = self.compare(None).await?;
-        if !compared.missing.is_empty() {
-            return Err(DeployError::Missing {
-                missing: compared.missing,
-            });
-        }
+        let compared = self.compare(None).await?.complete()?;
         let pruned = self.remove_services(&compared, &mut teller).await?;
-        if self.make_objects(&compared, &mut teller).await? {
-            // Once more, with what was made.
-            compared = self.compare(Some(compared.images)).await?;
-        }
-        let outcomes = self.roll_out(&compared, deadline, &mut teller).await?;
+        let (compared, outcomes) = self.bring_about(compared, deadline, &mut teller).await?;
         if !pruned.is_empty() {
             teller.tell(DeployEvent::Waiting {
                 text: "the tasks of removed services to end".to_owned(),
@@ -155,6 +147,45 @@ impl Deployment<'_> {
             outcomes,
             warnings,
         })
+    }
+
+    /// Makes what the services refer to, and rolls these out.
+    ///
+    /// An engine lists a network that was removed until its own node has let go of it, which takes
+    /// as long as tasks run there: the swarm does not know it any more, and refuses the services. It
+    /// is waited for then, and everything compared anew.
+    async fn bring_about(
+        &self,
+        mut compared: Compared,
+        deadline: Deadline,
+        teller: &mut Teller<'_>,
+    ) -> Result<(Compared, Vec<ServiceOutcome>), DeployError> {
+        let mut forgotten = BTreeSet::new();
+        loop {
+            if self.make_objects(&compared, teller).await? {
+                // Once more, with what was made.
+                compared = self.compare(Some(compared.images)).await?;
+            }
+            let error = match self.roll_out(&compared, deadline, teller).await {
+                Ok(outcomes) => return Ok((compared, outcomes)),
+                Err(error) => error,
+            };
+            let network = match &error {
+                DeployError::Service { source, .. } => forgotten_network(source),
+                _ => None,
+            };
+            let Some(id) = network.map(str::to_owned) else {
+                return Err(error);
+            };
+            if !forgotten.insert(id.clone()) {
+                return Err(error);
+            }
+            teller.tell(DeployEvent::Waiting {
+                text: format!("the removed network {id} to be gone"),
+            });
+            await_networks_gone(self.engine, &|network| network.id == id, deadline).await?;
+            compared = self.compare(Some(compared.images)).await?.complete()?;
+        }
     }
 
     /// Removes services that are not in the file, before others take their ports. Returns their

@@ -43,6 +43,16 @@ pub(super) struct Images {
 }
 
 impl Compared {
+    /// The same, where nothing is missing that the stack does not make.
+    pub(super) fn complete(self) -> Result<Self, DeployError> {
+        if self.missing.is_empty() {
+            return Ok(self);
+        }
+        Err(DeployError::Missing {
+            missing: self.missing,
+        })
+    }
+
     /// Worth knowing.
     pub(super) fn warnings(&self) -> Vec<String> {
         let registries = self.images.warnings.iter().cloned();

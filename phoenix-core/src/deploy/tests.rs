@@ -373,6 +373,75 @@ async fn credentials_go_with_the_question_and_with_the_service() {
 }
 
 #[tokio::test]
+async fn a_network_that_only_its_node_still_has_is_waited_for_and_made_anew() {
+    let network = |id: &str| {
+        json!([{
+            "Name": "st_default", "Id": id, "Scope": "swarm", "Driver": "overlay",
+            "Labels": {"com.docker.stack.namespace": "st"},
+        }])
+    };
+    // Whether the swarm takes the network that is made then.
+    for takes in [true, false] {
+        // How often the networks were listed since a service was refused, and whether one is made.
+        let state = Mutex::new((None, false));
+        let (server, client) = Scripted::unix(move |seen| {
+            let mut state = state.lock().unwrap();
+            match seen.operation().as_str() {
+                "GET /networks" => match (&mut *state, takes) {
+                    ((_, true), true) => ok(&network("new")),
+                    ((Some(2), _), _) => ok(&json!([])),
+                    ((Some(listed), _), _) => {
+                        *listed += 1;
+                        ok(&network("old"))
+                    }
+                    ((None, _), _) => ok(&network("old")),
+                },
+                "POST /networks/create" => {
+                    state.1 = true;
+                    ok(&json!({"Id": "new"}))
+                }
+                "POST /services/create" => {
+                    let target = seen.json()["TaskTemplate"]["Networks"][0]["Target"].clone();
+                    if target == "new" && takes {
+                        return refused(400, "enough has been seen");
+                    }
+                    state.0.get_or_insert(0);
+                    refused(
+                        500,
+                        "rpc error: code = NotFound desc = network old not found",
+                    )
+                }
+                operation if operation.starts_with("GET /distribution") => refused(500, "none"),
+                operation if operation.starts_with("GET ") => ok(&json!([])),
+                other => panic!("{other}"),
+            }
+        });
+        let file = file("nginx:1", "pause");
+        let deployment = Deployment::new(&client, &file, DeployOptions::default());
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let done = deployment.apply(deadline, &mut |_| ()).await;
+        match done {
+            Ok(done) => {
+                assert!(takes && done.outcomes[0].kind == OutcomeKind::Refused);
+                assert!(done.outcomes[0].text.contains("enough has been seen"));
+            }
+            // The same network once more: it is not waited for again and again.
+            Err(error) => assert!(
+                !takes && matches!(error, DeployError::Service { .. }),
+                "{error}"
+            ),
+        }
+        let operations = server.operations();
+        let writes = operations.iter().filter(|one| one.starts_with("POST "));
+        let create = "POST /services/create";
+        assert_eq!(
+            writes.collect::<Vec<_>>(),
+            [create, "POST /networks/create", create]
+        );
+    }
+}
+
+#[tokio::test]
 async fn credentials_that_cannot_be_had_are_told_before_anything_is_written() {
     let pinned = format!("r.example/web@sha256:{}", "ab".repeat(32));
     let config = r#"{"auths": {"r.example": {}}, "credsStore": "desktop"}"#;

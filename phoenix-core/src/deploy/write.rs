@@ -82,6 +82,8 @@ impl Deployment<'_> {
                     uncertain = true;
                     unanswered = Some(ServiceError::Engine { source });
                 }
+                // It is not the service that is wrong.
+                Err(error) if forgotten_network(&error).is_some() => return Err(failed(error)),
                 Err(error) => {
                     return match refusal(&error) {
                         Some(message) => Ok(Written::Refused(message)),
@@ -164,6 +166,17 @@ fn monitor(body: &Value) -> Option<Duration> {
         Some(nanoseconds) if nanoseconds > 0 => Duration::from_nanos(nanoseconds),
         _ => Duration::from_secs(5),
     })
+}
+
+/// The identifier of a network that a service refers to and the swarm does not know.
+pub(super) fn forgotten_network(error: &ServiceError) -> Option<&str> {
+    let ServiceError::Engine {
+        source: EngineError::Rejected { message, .. },
+    } = error
+    else {
+        return None;
+    };
+    message.strip_prefix("network ")?.strip_suffix(" not found")
 }
 
 /// The engine's words, where it refused a service.
