@@ -46,9 +46,7 @@ impl Private {
         let files = [("phoenix.yaml", SITE)];
         let mut harness = Harness::of_files("registry", &guests, &files).await;
         let host = harness.private_registry().await.host();
-        let image = harness.lab().busybox().expect("an image");
-        let pushed = harness.lab().push_image(IMAGE, &image).await;
-        let digest = pushed.expect("pushed");
+        let digest = push(&harness, IMAGE, "app").await;
         let mut secrets = Secrets::default();
         secrets.add("the password", PASSWORD.as_bytes());
         secrets.add("a wrong password", WRONG.as_bytes());
@@ -96,23 +94,33 @@ impl Private {
         run
     }
 
+    /// The manager's engine, as an argument.
+    fn engine(&self) -> String {
+        let socket = self.harness.node("one").docker_socket();
+        format!("--host=unix://{}", socket.display())
+    }
+
     /// `phoenix stack WHAT FILE` at the manager's engine: nothing of the site is looked at.
     async fn stack(&self, what: &str, file: &str, more: &[&str]) -> Run {
-        let socket = self.harness.node("one").docker_socket();
-        let host = format!("--host=unix://{}", socket.display());
+        let host = self.engine();
         let mut arguments = vec!["stack", what, file, "--name", "direct", &host];
         arguments.extend(more);
         self.phoenix(&arguments).await
     }
 
-    /// Demands that a service has the image with its digest, and that every node runs it.
-    async fn assert_pinned_and_running(&self, service: &str) {
+    /// The image with its digest.
+    fn pinned(&self) -> String {
+        format!("{}@{}", self.image(), self.digest)
+    }
+
+    /// Demands that a service has this image, with its digest, and that every node runs it.
+    async fn assert_runs(&self, service: &str, pinned: &str) {
         let docker = self.harness.node("one").docker();
         let path = format!("/services/{service}");
         let found = docker.get(&path).await.expect("a service");
         assert_eq!(
             found["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"],
-            format!("{}@{}", self.image(), self.digest)
+            pinned
         );
         // The swarm hands the credentials to its nodes, and shows them to nobody.
         let shown = found.to_string();
@@ -122,6 +130,14 @@ impl Private {
     }
 }
 
+/// Pushes an image that differs from others by its label; returns its digest.
+async fn push(harness: &Harness, name: &str, label: &str) -> String {
+    let image = harness.lab().busybox().expect("an image");
+    let image = image.with("Labels", json!({ "called": label }));
+    let pushed = harness.lab().push_image(name, &image).await;
+    pushed.expect("pushed")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_asks_for_credentials_is_deployed_with_them_only() {
     let private = Private::start().await;
@@ -129,6 +145,7 @@ async fn an_image_that_asks_for_credentials_is_deployed_with_them_only() {
     without_credentials_the_image_is_missing(&private).await;
     with_those_of_the_docker_cli_it_runs(&private).await;
     what_a_credential_program_keeps_is_refused_by_the_plan(&private).await;
+    credentials_that_come_later_are_handed_out(&private).await;
     with_those_of_the_site_it_runs(&private).await;
     private.harness.stop().await;
 }
@@ -156,6 +173,9 @@ async fn without_credentials_the_image_is_missing(private: &Private) {
     missing(&["--with-registry-auth"]).await;
     let auths = json!({ (&private.host): Private::login(WRONG) });
     private.write_docker_config(&json!({ "auths": auths }));
+    let host = private.engine();
+    let remove = ["stack", "rm", "direct", &host];
+    private.phoenix(&remove).await.expect(0);
     missing(&["--with-registry-auth"]).await;
 }
 
@@ -172,7 +192,7 @@ async fn with_those_of_the_docker_cli_it_runs(private: &Private) {
     let run = private.stack("deploy", "app.yml", &["--with-registry-auth"]);
     let run = run.await.expect(0);
     assert!(run.stdout.contains("converged, 2 tasks"), "{run}");
-    private.assert_pinned_and_running("direct_app").await;
+    private.assert_runs("direct_app", &private.pinned()).await;
     for config in &configs {
         private.write_docker_config(config);
         let mark = private.harness.mark().await;
@@ -193,8 +213,7 @@ async fn what_a_credential_program_keeps_is_refused_by_the_plan(private: &Privat
         "auths": { (&private.host): {} },
         "credsStore": "desktop",
     }));
-    let pinned = format!("{}@{}", private.image(), private.digest);
-    private.write_stack("pinned.yml", &pinned);
+    private.write_stack("pinned.yml", &private.pinned());
     let mark = private.harness.mark().await;
     for file in ["app.yml", "pinned.yml"] {
         for what in ["diff", "deploy"] {
@@ -213,7 +232,33 @@ async fn what_a_credential_program_keeps_is_refused_by_the_plan(private: &Privat
     private.write_docker_config(&json!({ "auths": auths, "credsStore": "desktop" }));
     let run = private.stack("deploy", "pinned.yml", &["--with-registry-auth"]);
     run.await.expect(0);
-    private.assert_pinned_and_running("direct_app").await;
+    private.assert_runs("direct_app", &private.pinned()).await;
+}
+
+/// Nothing differs in the spec of an image with a digest: that it is missing is what differs.
+async fn credentials_that_come_later_are_handed_out(private: &Private) {
+    for action in ["pause", "rollback"] {
+        // One that no node has yet.
+        let name = format!("vault/{action}:1");
+        let digest = push(&private.harness, &name, action).await;
+        let pinned = format!("{}/{name}@{digest}", private.host);
+        let text = format!(
+            "services:\n  app:\n    image: {pinned}\n    stop_grace_period: 1s\n    deploy: {{ mode: global, update_config: {{ monitor: 1s, failure_action: {action} }} }}\n"
+        );
+        std::fs::write(private.harness.path("later.yml"), text).expect("write");
+        let host = private.engine();
+        let deploy = ["stack", "deploy", "later.yml", "--name", action, &host];
+        let with = [&deploy[..], &["--with-registry-auth"]].concat();
+        private.phoenix(&deploy).await.expect(14);
+        let run = private.phoenix(&with).await.expect(0);
+        let said = "RegistryAuth: + the credentials that are given: a node lacks the image";
+        assert!(run.stdout.contains(said), "{run}");
+        private.assert_runs(&format!("{action}_app"), &pinned).await;
+        let mark = private.harness.mark().await;
+        let run = private.phoenix(&with).await.expect(0);
+        assert!(run.stdout.contains("nothing to change"), "{run}");
+        assert_eq!(private.harness.engine_writes(&mark).await, []);
+    }
 }
 
 async fn with_those_of_the_site_it_runs(private: &Private) {
@@ -236,7 +281,7 @@ async fn with_those_of_the_site_it_runs(private: &Private) {
     ));
     write_private(&private.harness.path("registry.password"), PASSWORD);
     private.phoenix(&["sync", "all"]).await.expect(0);
-    private.assert_pinned_and_running("vault_app").await;
+    private.assert_runs("vault_app", &private.pinned()).await;
     let mark = private.harness.mark().await;
     let run = private.phoenix(&["--json", "sync", "all"]).await.expect(0);
     assert_eq!(run.report()["changed"], 0, "{run}");
@@ -244,7 +289,7 @@ async fn with_those_of_the_site_it_runs(private: &Private) {
     // So it does for a stack that is deployed by hand through the site, without a flag.
     let arguments = ["stack", "deploy", "app.yml", "--name", "through"];
     private.phoenix(&arguments).await.expect(0);
-    private.assert_pinned_and_running("through_app").await;
+    private.assert_runs("through_app", &private.pinned()).await;
     // What is kept of the runs tells no password either.
     assert_hidden(private, &private.harness.path(".phoenix"));
 }

@@ -41,6 +41,8 @@ impl Deployment<'_> {
         let mut running = service.running.clone();
         // Whether a request may have run without an answer.
         let mut uncertain = false;
+        // Whether only the mark was written just now.
+        let mut marked = false;
         let mut unanswered = None;
         for attempt in 0..TRIES {
             if attempt > 0 {
@@ -61,12 +63,17 @@ impl Deployment<'_> {
                 Some(found) => {
                     let mut body = service.body.json.clone();
                     carry_force_update(&mut body, &found.spec);
-                    if attempt > 0 && is_in_place(service.kept, &body, found) {
+                    // An equal spec may still have to be sent, for the credentials that go with it.
+                    let looks = attempt > 0 && !std::mem::take(&mut marked);
+                    if looks && is_in_place(service.kept, &body, found) {
                         return Ok(Written::Target(self.found(service, found)));
                     }
                     match self.update(&body, found, auth).await {
-                        // Only the mark was written: the service is read again for its version.
-                        Ok(None) => continue,
+                        // The service is read again for its version.
+                        Ok(None) => {
+                            marked = true;
+                            continue;
+                        }
                         Ok(Some(written)) => Ok(written),
                         Err(error) => Err(error),
                     }
