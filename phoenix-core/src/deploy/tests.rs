@@ -480,6 +480,59 @@ async fn credentials_that_cannot_be_had_are_told_before_anything_is_written() {
 }
 
 #[tokio::test]
+async fn a_service_whose_image_is_missing_is_written_again_with_credentials_only() {
+    let file = file(
+        &format!("r.example/web@sha256:{}", "ab".repeat(32)),
+        "pause",
+    );
+    for (error, given, action) in [
+        ("No such image: r.example/web", true, ServiceAction::Update),
+        (
+            "No such image: r.example/web",
+            false,
+            ServiceAction::Unchanged,
+        ),
+        ("task: non-zero exit (3)", true, ServiceAction::Unchanged),
+    ] {
+        let running = json!([{"ID": "s1", "Version": {"Index": 5}, "Spec": spec(&file)}]);
+        let tasks: Vec<Value> = (1..6)
+            .map(|second| {
+                json!({
+                    "ID": format!("t{second}"), "ServiceID": "s1", "Slot": 1, "NodeID": "n1",
+                    "CreatedAt": format!("2026-01-01T00:00:0{second}Z"),
+                    "DesiredState": "shutdown", "Status": {"State": "rejected", "Err": error},
+                })
+            })
+            .collect();
+        let (server, client) = Scripted::unix(move |seen| match seen.path.as_str() {
+            "/services" => ok(&running),
+            "/services/s1" => ok(&running[0]),
+            "/tasks" => ok(&json!(tasks)),
+            _ => ok(&json!([])),
+        });
+        let mut credentials = Credentials::default();
+        let password = SecretBytes::from("hunter2".to_owned());
+        let registry = if given { "r.example" } else { "other.example" };
+        credentials.add(registry, "me", &password).unwrap();
+        let options = DeployOptions {
+            credentials: Some(credentials),
+            ..DeployOptions::default()
+        };
+        let plan = Deployment::new(&client, &file, options).plan().await;
+        let plan = plan.unwrap();
+        assert_eq!(plan.services[0].action, action, "{error}");
+        let said = plan.changes().iter().any(|change| {
+            let why = change.why.join("; ");
+            why.contains("PullOptions.RegistryAuth: + the credentials that are given")
+        });
+        assert_eq!(said, action == ServiceAction::Update, "{plan:?}");
+        for operation in server.operations() {
+            assert!(operation.starts_with("GET "), "{operation}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_nobody_has_made_is_told_before_anything_is_written() {
     let text = "
 services: { web: { image: \"nginx@sha256:@\", networks: [shared], secrets: [key], configs: [app] } }
