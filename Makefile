@@ -4,7 +4,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 LAB := $(BIN)/phoenix-lab
 PHOENIX := $(BIN)/phoenix --config lab/phoenix.yaml
 ENGINES ?= bookworm sid bookworm,trixie,sid sid,bookworm
-SITES := lab_itself converge failures interrupted certificates stack
+SITES := lab_itself converge failures interrupted certificates registry stack
 FUZZ_SECONDS ?= 60
 # `address` finds misuse of memory in C as well, and is many times slower.
 FUZZ_SANITIZER ?= none

@@ -42,14 +42,15 @@ mod values;
 mod yaml;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use case::{Case, Difference, Expected};
 use compare::{Bodies, differences};
-use docker::{Docker, End, Program, Told};
+use docker::{Docker, End, Told};
 use phoenix_core::stack::Compat;
+use phoenix_lab::docker_cli::DockerCli;
 use phoenix_lab::{Lab, LabOptions};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -72,8 +73,10 @@ impl Bench {
             .await
             .unwrap_or_else(|error| panic!("{}", error.chain()));
         let folder = tempfile::tempdir().expect("a folder");
-        let program = Program::find(&lab.nodes()[0], folder.path()).await;
+        let named = std::env::var_os("PHOENIX_PARITY_DOCKER").map(PathBuf::from);
+        let program = DockerCli::find(named, &lab.nodes()[0], folder.path()).await;
         let program = program.unwrap_or_else(|error| panic!("{}", error.chain()));
+        println!("{}", program.told());
         let mut engines = Vec::new();
         for node in lab.nodes() {
             let docker = Docker::on(node, &program).await;
@@ -81,7 +84,7 @@ impl Bench {
         }
         Self {
             engines,
-            version: program.version,
+            version: program.version(),
             lab,
             _folder: folder,
         }

@@ -39,6 +39,7 @@ async fn every_outcome_has_its_words_and_its_exit_code() {
     jobs_and_one_shots(&swarm).await;
     dependencies_come_first_and_block(&swarm).await;
     a_look_at_stacks(&swarm).await;
+    what_a_rollback_would_need_is_kept(&swarm).await;
     swarm.stop().await;
 }
 
@@ -313,6 +314,59 @@ async fn followed_logs(swarm: &Swarm) {
     swarm.stack(&["logs", "nobody", "-f"]).await.expect(1);
 }
 
+/// No old versions are asked for; those of the previous spec stay all the same.
+async fn what_a_rollback_would_need_is_kept(swarm: &Swarm) {
+    for action in ["pause", "rollback"] {
+        let action = format!(", failure_action: {action}");
+        let text = one(
+            "busybox:1.37",
+            &format!(
+                "    secrets: [word]\n    configs: [page]\n{}secrets: {{ word: {{ file: word.txt }} }}\nconfigs: {{ page: {{ file: page.txt }} }}\n",
+                deploy(&action)
+            ),
+        );
+        swarm.write("kept.yml", &text);
+        let deploy = async |content: &str| {
+            swarm.write("word.txt", content);
+            swarm.write("page.txt", content);
+            let run = swarm.deploy("kept.yml", "kept", &["--keep", "0"]).await;
+            (run.expect(0), swarm.objects().await)
+        };
+        let read = async || {
+            let argv = ["cat", "/run/secrets/word", "/page"];
+            swarm.exec("kept_one", &argv).await
+        };
+        let (_, first) = deploy("1").await;
+        assert_eq!(first.len(), 2, "{first:?}");
+        let (run, both) = deploy("2").await;
+        assert!(
+            both.is_superset(&first) && both.len() == 4,
+            "{both:?}: {run}"
+        );
+        assert_eq!(read().await, "22");
+        // Neither another look nor `--prune` takes them.
+        let run = swarm.deploy("kept.yml", "kept", &["--keep", "0", "--prune"]);
+        let run = run.await.expect(0);
+        assert!(run.stdout.contains("nothing to change"), "{run}");
+        assert_eq!(swarm.objects().await, both);
+
+        swarm.stack(&["rollback", "kept"]).await.expect(0);
+        assert_eq!(read().await, "11");
+        assert_eq!(swarm.objects().await, both);
+        // What neither the current spec nor the previous one refers to goes.
+        let (run, last) = deploy("3").await;
+        assert!(
+            last.is_superset(&first) && last.len() == 4,
+            "{last:?}: {run}"
+        );
+        assert_eq!(last.intersection(&both).count(), 2, "{last:?}: {run}");
+        assert_eq!(read().await, "33");
+        swarm.stack(&["rollback", "kept"]).await.expect(0);
+        assert_eq!(read().await, "11");
+        swarm.remove("kept").await;
+    }
+}
+
 const BOTH: &str = "
 services:
   web:
@@ -384,6 +438,7 @@ async fn either_tool_takes_over_from_the_other_and_restarts_nothing() {
 
     a_removed_stack_leaves_nothing_and_can_come_back_at_once(&swarm).await;
     what_is_left_out_goes_when_it_is_asked_for(&swarm).await;
+    what_docker_is_still_removing_is_in_nobodys_way(&swarm).await;
     swarm.stop().await;
 }
 
@@ -436,6 +491,42 @@ async fn what_is_left_out_goes_when_it_is_asked_for(swarm: &Swarm) {
         .expect(0);
     assert!(run.stdout.contains("nothing to change"), "{run}");
     swarm.remove("part").await;
+}
+
+/// `docker stack rm` comes back while tasks run and networks stand, and some of those are listed
+/// although the swarm has forgotten them.
+async fn what_docker_is_still_removing_is_in_nobodys_way(swarm: &Swarm) {
+    let text = "
+services:
+  web:
+    image: hang:1
+    stop_grace_period: 2s
+    ports: [\"8082:80\"]
+    networks: [back, default]
+    secrets: [password]
+    configs: [settings]
+    deploy: { replicas: 2, update_config: { monitor: 1s } }
+networks: { back: { internal: true } }
+secrets: { password: { file: password.txt } }
+configs: { settings: { file: settings.txt } }
+";
+    swarm.write("dying.yml", text);
+    swarm.deploy("dying.yml", "dying", &[]).await.expect(0);
+    for _ in 0..2 {
+        swarm.docker(&["stack", "rm", "dying"]).await;
+        swarm.stack(&["rm", "dying"]).await.expect(0);
+        assert_eq!(swarm.left_of("dying").await, Vec::<String>::new());
+        swarm.deploy("dying.yml", "dying", &[]).await.expect(0);
+    }
+    for _ in 0..3 {
+        swarm.docker(&["stack", "rm", "dying"]).await;
+        let run = swarm.deploy("dying.yml", "dying", &[]).await.expect(0);
+        assert!(run.stdout.contains("converged, 2 tasks"), "{run}");
+        swarm.until_running(2).await;
+        let run = swarm.deploy("dying.yml", "dying", &[]).await.expect(0);
+        assert!(run.stdout.contains("nothing to change"), "{run}");
+    }
+    swarm.remove("dying").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

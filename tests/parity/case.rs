@@ -19,6 +19,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use phoenix_lab::docker_cli::version;
+
 /// Where the corpus is.
 pub(crate) fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("parity/corpus")
@@ -113,14 +115,6 @@ impl Case {
             _ => panic!("{}: what is {line:?}?", self.name),
         }
     }
-}
-
-/// `28.2.2`, `29` and the like, as far as the corpus needs them.
-pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.split('.');
-    let major = parts.next()?.parse().ok()?;
-    let minor = parts.next().and_then(|minor| minor.parse().ok());
-    Some((major, minor.unwrap_or(0)))
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {

@@ -2,17 +2,15 @@
 //! whose swarm runs no task, and with an environment of its own.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use phoenix_core::stack::{Platform, RenderContext, ResolvedImage, ResolvedObject};
+use phoenix_lab::docker_cli::DockerCli;
 use phoenix_lab::engine::Engine;
-use phoenix_lab::place::Places;
 use phoenix_lab::recorder::{Exchange, Recorder};
-use phoenix_lab::{Node, Result, packages};
+use phoenix_lab::{Node, Result};
 use serde_json::{Value, json};
 
 use super::case::Case;
@@ -26,82 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The networks that every engine of a swarm has.
 const KEPT: [&str; 5] = ["bridge", "host", "none", "ingress", "docker_gwbridge"];
 
-/// The oldest CLI that the corpus is for. Those before read YAML in other ways.
-const OLDEST: (u32, u32) = (26, 0);
-
-/// A docker CLI.
-#[derive(Debug, Clone)]
-pub(crate) struct Program {
-    path: PathBuf,
-    /// What stands before its own arguments.
-    before: Vec<OsString>,
-    /// Its version.
-    pub(crate) version: (u32, u32),
-}
-
-impl Program {
-    /// The one that `PHOENIX_PARITY_DOCKER` names, or that of the machine, or Debian's; where that
-    /// is too old, a copy below `folder` of the one that `node` has.
-    pub(crate) async fn find(node: &Node, folder: &Path) -> Result<Self> {
-        let path = match std::env::var_os("PHOENIX_PARITY_DOCKER") {
-            Some(path) => PathBuf::from(path),
-            None => {
-                let programs = packages::docker_cli(&Places::of_this_user()?).await?;
-                PathBuf::from(programs.command("docker")?.get_program())
-            }
-        };
-        let program = Self::at(path, Vec::new());
-        if program.version >= OLDEST {
-            return Ok(program);
-        }
-        let found = "for f in /usr/bin/docker $(LD_TRACE_LOADED_OBJECTS=1 /usr/bin/docker | \
-                     grep -o '/[^ ]*'); do echo $f $(readlink -f $f); done";
-        let found = node.sh(found).await?.success()?;
-        let mut loader = None;
-        for line in found.lines() {
-            let (name, file) = line.split_once(' ').unwrap_or((line, line));
-            let name = Path::new(name).file_name().expect("a name");
-            let copy = folder.join(name);
-            std::fs::write(&copy, node.read_file(file).await?).expect("write");
-            let mode = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(&copy, mode).expect("a mode");
-            if name.to_string_lossy().starts_with("ld-") {
-                loader = Some(copy);
-            }
-        }
-        let copy = folder.join("docker");
-        Ok(match loader {
-            Some(loader) => {
-                let before = ["--library-path".into(), folder.into(), copy.into()];
-                Self::at(loader, before.to_vec())
-            }
-            None => Self::at(copy, Vec::new()),
-        })
-    }
-
-    fn at(path: PathBuf, before: Vec<OsString>) -> Self {
-        let told = std::process::Command::new(&path)
-            .args(&before)
-            .arg("--version")
-            .output()
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let told = String::from_utf8_lossy(&told.stdout).into_owned();
-        let version = told
-            .strip_prefix("Docker version ")
-            .and_then(super::case::version)
-            .unwrap_or_else(|| panic!("{}: a version in {told:?}", path.display()));
-        println!("{}", told.trim());
-        Self {
-            path,
-            before,
-            version,
-        }
-    }
-}
-
 /// The docker CLI and an engine for it.
 pub(crate) struct Docker {
-    program: Program,
+    program: DockerCli,
     engine: Engine,
     folder: tempfile::TempDir,
 }
@@ -134,7 +59,7 @@ pub(crate) enum End {
 
 impl Docker {
     /// On this node, which becomes a swarm of its own.
-    pub(crate) async fn on(node: &Node, program: &Program) -> Result<Self> {
+    pub(crate) async fn on(node: &Node, program: &DockerCli) -> Result<Self> {
         let engine = node.docker();
         let wish = json!({
             "ListenAddr": "0.0.0.0:2377",
@@ -181,8 +106,7 @@ impl Docker {
         let socket = self.folder.path().join("proxy.sock");
         let recorder = Recorder::start(socket, self.engine.socket())?;
         let environment = self.environment(&recorder, case);
-        let mut command = tokio::process::Command::new(&self.program.path);
-        command.args(&self.program.before);
+        let mut command = tokio::process::Command::from(self.program.command());
         command.args(["stack", "deploy", "--resolve-image"]);
         command.arg(if case.resolve { "always" } else { "never" });
         for file in &case.files {

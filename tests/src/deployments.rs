@@ -1,15 +1,15 @@
 //! The benchmark of deployments: ten services of one stack, unchanged and changed, by `phoenix
 //! stack deploy` and by `docker stack deploy --detach=false`, in turn on the same lab.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::docker_cli::DockerCli;
 use crate::lab::{self, Lab, LabOptions};
-use crate::place::Places;
-use crate::{LabError, Node, Result, packages, process};
+use crate::{LabError, Node, Result, process};
 
 /// How many services the stack has.
 const SERVICES: usize = 10;
@@ -56,14 +56,14 @@ pub struct Deployments {
 
 /// A program, and how it is told to deploy `stack.yaml`.
 struct Tool {
-    program: PathBuf,
+    program: Box<dyn Fn() -> Command>,
     arguments: &'static [&'static str],
 }
 
 impl Tool {
     /// Deploys the stack of this name, and says how long that took.
     async fn deploy(&self, folder: &Path, host: &str, stack: &str) -> Result<Duration> {
-        let mut command = Command::new(&self.program);
+        let mut command = (self.program)();
         command
             .args(self.arguments)
             .arg(stack)
@@ -127,17 +127,18 @@ pub async fn measure(rounds: usize) -> Result<Deployments> {
 
 async fn on(node: &Node, rounds: usize) -> Result<Deployments> {
     let host = format!("unix://{}", node.docker_socket().display());
-    let unpacked = packages::docker_cli(&Places::of_this_user()?).await?;
+    let folder = tempfile::tempdir().map_err(LabError::io("create", Path::new("a folder")))?;
+    let folder = folder.path();
+    let phoenix = lab::built("phoenix")?;
+    let docker = DockerCli::find(None, node, folder).await?;
     let phoenix = Tool {
-        program: lab::built("phoenix")?,
+        program: Box::new(move || Command::new(&phoenix)),
         arguments: &["stack", "deploy", "stack.yaml", "--name"],
     };
     let docker = Tool {
-        program: PathBuf::from(unpacked.command("docker")?.get_program()),
+        program: Box::new(move || docker.command()),
         arguments: &["stack", "deploy", "--detach=false", "-c", "stack.yaml"],
     };
-    let folder = tempfile::tempdir().map_err(LabError::io("create", Path::new("a folder")))?;
-    let folder = folder.path();
     let mut measured = Deployments::default();
     // A stack each: what one tool has written is no change to itself.
     let tools = [("phoenix", &phoenix), ("docker", &docker)];

@@ -25,6 +25,7 @@ use tokio::process::Command;
 use crate::lab::{self, Lab, LabOptions};
 use crate::node::Node;
 use crate::proxmox_api::{Server, ServerOptions};
+use crate::registry::Registry;
 use crate::site::{self, Access};
 
 /// A run of the program takes at most this long. One that takes longer has lost a deadline.
@@ -134,6 +135,11 @@ impl Harness {
     #[must_use]
     pub fn lab(&self) -> &Lab {
         &self.lab
+    }
+
+    /// Starts the lab's registry that asks for credentials: [`Lab::private_registry`].
+    pub async fn private_registry(&mut self) -> Registry {
+        done(self.lab.private_registry().await)
     }
 
     /// The guest of this name.

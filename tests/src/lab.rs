@@ -23,10 +23,10 @@ use crate::image::Image;
 use crate::network::{self, Network};
 use crate::node::{Guest, Node, remove_dir};
 use crate::outer::{self, Outer};
-use crate::packages;
+use crate::packages::{self, Unpacked};
 use crate::place::{self, Places};
 use crate::process::{self, Running};
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 use crate::release::{self, EngineRelease};
 use crate::root::{self, Root};
 use crate::site;
@@ -341,7 +341,7 @@ impl Lab {
         let root = root::ensure(&places, IMAGES_FROM).await?;
         Ok(Self {
             nodes: nodes_of(&places, &record, &network),
-            registry: Registry::at(network.gateway().into()),
+            registry: Registry::at(network.gateway().into(), registry::PORT),
             places,
             record,
             network,
@@ -412,6 +412,20 @@ impl Lab {
     /// As [`Registry::push`].
     pub async fn push_image(&self, name: &str, image: &Image) -> Result<String> {
         self.registry.push(name, image).await
+    }
+
+    /// Starts the registry that asks for credentials ([`registry::USERNAME`],
+    /// [`registry::PASSWORD`]). What is pushed to the lab's own is there, too.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub async fn private_registry(&mut self) -> Result<Registry> {
+        let programs = registry_programs(&self.places).await?;
+        let dir = registry_dir(&self.places, self.name());
+        let address = IpAddr::V4(self.gateway());
+        let (registry, process) = Registry::start_private(&programs, address, &dir).await?;
+        self.adopt("private-registry", process)?;
+        Ok(registry)
     }
 
     /// Notes a process of the lab on the host, which ends with it.
@@ -518,14 +532,22 @@ async fn raise_nodes(
     .map(drop)
 }
 
+async fn registry_programs(places: &Places) -> Result<Unpacked> {
+    packages::unpack(places, "docker-registry", "docker-registry").await
+}
+
+fn registry_dir(places: &Places, lab: &str) -> PathBuf {
+    places.cache.join("labs").join(lab)
+}
+
 async fn raise_registry(
     places: &Places,
     record: &mut Record,
     network: &Network,
     root: &Root,
 ) -> Result<Registry> {
-    let programs = packages::unpack(places, "docker-registry", "docker-registry").await?;
-    let dir = places.cache.join("labs").join(&record.name);
+    let programs = registry_programs(places).await?;
+    let dir = registry_dir(places, &record.name);
     remove_dir(&dir)?;
     let (registry, process) =
         Registry::start(&programs, IpAddr::V4(network.gateway()), &dir).await?;
@@ -658,7 +680,7 @@ pub async fn down(places: &Places, name: &str) -> Result<()> {
     if let Some(site) = record.and_then(|record| record.site) {
         site::remove(&site)?;
     }
-    remove_dir(&places.cache.join("labs").join(name))?;
+    remove_dir(&registry_dir(places, name))?;
     remove_dir(&places.lab(name))?;
     if names(places)?.is_empty() {
         outer::stop(places).await?;
@@ -706,7 +728,7 @@ pub async fn prepare(places: &Places) -> Result<()> {
     for release in EngineRelease::ALL {
         root::ensure(places, release).await?;
     }
-    packages::unpack(places, "docker-registry", "docker-registry").await?;
+    registry_programs(places).await?;
     packages::docker_cli(places).await?;
     if outer::find(places).await?.is_none() {
         packages::unpack(places, "docker.io", "dockerd").await?;

@@ -25,11 +25,13 @@
 //! * [`template`]: site files filled with a lab's addresses
 //! * [`converge`]: the benchmark of a whole sync
 //! * [`deployments`]: the benchmark of stacks beside the docker CLI
+//! * [`docker_cli`]: a docker CLI to compare with
 //! * [`harness`]: for tests, the real program on a site of its own
 //! * [`leaks`]: whether a secret stands where it must not
 
 pub mod converge;
 pub mod deployments;
+pub mod docker_cli;
 pub mod engine;
 pub mod error;
 pub mod harness;

@@ -1,9 +1,11 @@
 //! A lab's image registry, on its bridge: Debian's docker-registry, with a data folder of the lab.
 //!
 //! The nodes' engines know it as a mirror of Docker Hub, so that images keep their ordinary names.
+//! A lab may have a second one, which has the same images under its own address and gives them to
+//! nobody without credentials.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +19,16 @@ use crate::{LabError, Result};
 
 /// The registry's port on the lab's bridge.
 pub const PORT: u16 = 5000;
+/// That of the registry that asks for credentials.
+pub const PRIVATE_PORT: u16 = 5001;
+
+/// Who may use the private registry.
+pub const USERNAME: &str = "lab";
+/// The password. Wherever it stands in a text, base64 has a `+` and a `/` for it, and the URL-safe
+/// alphabet a `-` and a `_`.
+pub const PASSWORD: &str = "private???>>>~~~registry";
+/// Both as a line of `htpasswd`, with the password's bcrypt hash: the one kind that it takes.
+const HTPASSWD: &str = "lab:$2b$05$phoenixlab.registry.uudiZDry3haiIcu0h4i4tNC92kYAF8dbW\n";
 
 /// A running registry.
 #[derive(Debug, Clone)]
@@ -25,26 +37,55 @@ pub struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn at(address: IpAddr) -> Self {
+    pub(crate) fn at(address: IpAddr, port: u16) -> Self {
         Self {
-            endpoint: Endpoint::Tcp(SocketAddr::new(address, PORT)),
+            endpoint: Endpoint::Tcp(SocketAddr::new(address, port)),
         }
     }
 
-    /// Starts one on this address and waits until it answers.
+    /// Starts one on this address, with its files in `dir`, and waits until it answers.
     pub(crate) async fn start(
         programs: &Unpacked,
         address: IpAddr,
         dir: &Path,
     ) -> Result<(Self, Running)> {
-        let registry = Self::at(address);
-        let data: PathBuf = dir.join("data");
+        let data = dir.join("data");
         place::make_dir(&data)?;
+        Self::serve(programs, SocketAddr::new(address, PORT), dir, &data, "").await
+    }
+
+    /// Starts the private one on this address, beside that with its files in `dir`, and waits until
+    /// it answers.
+    pub(crate) async fn start_private(
+        programs: &Unpacked,
+        address: IpAddr,
+        dir: &Path,
+    ) -> Result<(Self, Running)> {
+        let own = dir.join("private");
+        place::make_dir(&own)?;
+        let users = own.join("htpasswd");
+        place::write(&users, HTPASSWD)?;
+        let auth = format!(
+            "auth:\n  htpasswd:\n    realm: lab\n    path: '{}'\n",
+            users.display()
+        );
+        let at = SocketAddr::new(address, PRIVATE_PORT);
+        Self::serve(programs, at, &own, &dir.join("data"), &auth).await
+    }
+
+    async fn serve(
+        programs: &Unpacked,
+        at: SocketAddr,
+        dir: &Path,
+        data: &Path,
+        auth: &str,
+    ) -> Result<(Self, Running)> {
+        let registry = Self::at(at.ip(), at.port());
         let config = dir.join("config.yml");
         place::write(
             &config,
             format!(
-                "version: 0.1\nlog:\n  level: warn\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: '{}'\nhttp:\n  addr: '{address}:{PORT}'\n",
+                "version: 0.1\nlog:\n  level: warn\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: '{}'\nhttp:\n  addr: '{at}'\n{auth}",
                 data.display()
             ),
         )?;
@@ -53,9 +94,10 @@ impl Registry {
         command.arg("serve").arg(&config);
         let process = process::start_detached(command, &log)?;
         let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        // One that asks for credentials answers, too.
         while registry
             .endpoint
-            .ask("GET", "/v2/", Payload::Empty)
+            .send("GET", "/v2/", Payload::Empty)
             .await
             .is_err()
         {
@@ -69,6 +111,13 @@ impl Registry {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok((registry, process))
+    }
+
+    /// Where it listens, as names of its images begin: `10.77.1.1:5001`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let address = self.endpoint.to_string();
+        address.trim_start_matches("http://").to_owned()
     }
 
     /// Stores an image under an ordinary name (`nginx:1.27-alpine`, `portainer/portainer-ce:2.21.4`).
@@ -136,7 +185,18 @@ fn repository_and_tag(name: &str) -> Result<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE;
+
     use super::*;
+
+    #[test]
+    fn both_alphabets_differ_in_the_password_wherever_it_stands() {
+        for before in ["", "a", "ab"] {
+            let encoded = URL_SAFE.encode(format!("{before}{PASSWORD}"));
+            assert!(encoded.contains('-') && encoded.contains('_'), "{encoded}");
+        }
+    }
 
     #[test]
     fn names_are_those_of_docker_hub() {

@@ -1,18 +1,19 @@
 //! A swarm on a lab, a folder of compose files, and what is asked of `phoenix` and `docker` there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use phoenix_lab::docker_cli::DockerCli;
 use phoenix_lab::engine::Engine;
 use phoenix_lab::harness::{Run, program, until};
 use phoenix_lab::{Lab, LabOptions, Node};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 const STACK: &str = "com.docker.stack.namespace";
@@ -21,6 +22,9 @@ const STACK: &str = "com.docker.stack.namespace";
 pub(crate) struct Swarm {
     lab: Lab,
     folder: TempDir,
+    /// The docker CLI, once it was needed, and what it may be made of.
+    docker: OnceCell<DockerCli>,
+    parts: TempDir,
     managers: Vec<String>,
 }
 
@@ -46,6 +50,8 @@ impl Swarm {
         let swarm = Self {
             lab,
             folder: tempfile::tempdir().expect("a folder"),
+            docker: OnceCell::new(),
+            parts: tempfile::tempdir().expect("a folder"),
             managers: managers.iter().map(|name| (*name).to_owned()).collect(),
         };
         swarm.join(managers[0], &managers[1..], workers).await;
@@ -116,8 +122,8 @@ impl Swarm {
         format!("--host=unix://{}", node.docker_socket().display())
     }
 
-    fn command(&self, program: PathBuf, arguments: &[String]) -> Command {
-        let mut command = Command::new(program);
+    fn command(&self, program: std::process::Command, arguments: &[String]) -> Command {
+        let mut command = Command::from(program);
         command
             .args(arguments)
             .current_dir(self.folder.path())
@@ -135,7 +141,7 @@ impl Swarm {
         let mut all = vec!["stack".to_owned()];
         all.extend(arguments.iter().map(|one| (*one).to_owned()));
         all.extend(hosts.iter().map(|node| Self::host(node)));
-        self.command(program(), &all)
+        self.command(std::process::Command::new(program()), &all)
     }
 
     /// `phoenix stack …` at the first manager.
@@ -178,16 +184,15 @@ impl Swarm {
         self.stack(&["rm", name]).await.expect(0);
     }
 
-    /// The docker CLI of this machine at the first manager.
+    /// The docker CLI at the first manager.
     pub(crate) async fn docker(&self, arguments: &[&str]) {
         let mut all = vec![Self::host(self.manager())];
         all.extend(arguments.iter().map(|one| (*one).to_owned()));
-        let program = ["/usr/local/bin/docker", "/usr/bin/docker"]
-            .iter()
-            .map(PathBuf::from)
-            .find(|path| path.is_file())
-            .expect("the docker CLI, which these tests compare with");
-        Run::of(&mut self.command(program, &all)).await.expect(0);
+        let find = || DockerCli::find(None, self.manager(), self.parts.path());
+        let docker = self.docker.get_or_try_init(find).await;
+        let docker = docker.unwrap_or_else(|error| panic!("{}", error.chain()));
+        let mut command = self.command(docker.command(), &all);
+        Run::of(&mut command).await.expect(0);
     }
 
     async fn get_json(&self, path: &str) -> Vec<Value> {
@@ -354,6 +359,13 @@ impl Swarm {
         let filter = json!({ "service": [service], "desired-state": ["running"] }).to_string();
         let filter: String = url::form_urlencoded::byte_serialize(filter.as_bytes()).collect();
         format!("/tasks?filters={filter}")
+    }
+
+    /// What a program in the one container of a service writes.
+    pub(crate) async fn exec(&self, service: &str, argv: &[&str]) -> String {
+        let (engine, container) = self.container(service).await;
+        let done = engine.exec(&container, argv).await.expect("exec");
+        done.success().expect("its end")
     }
 
     /// The container of a service of one task, and the engine it is at.

@@ -1,6 +1,6 @@
 //! What differs brought about: objects first, then the services, then what is left over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::compare::{Compared, Images};
 use super::error::{DeployError, asking};
 use super::outcome::ServiceOutcome;
 use super::plan::{Change, ObjectAction, Removal, Verb};
-use super::removal::left_running;
+use super::removal::{await_networks_gone, left_running};
 use super::rollout::Rollout;
 use super::versions::{Decision, Wanted};
 use crate::docker::{NetworkError, ObjectError, ObjectKind, ObjectObserved, Verdict, WaitOptions};
@@ -120,20 +120,9 @@ impl Deployment<'_> {
         tell: &mut (dyn FnMut(DeployEvent) + Send),
     ) -> Result<Deployed, DeployError> {
         let mut teller = Teller::new(tell);
-        let mut compared = self.compare(None).await?;
-        compared.check_taken()?;
-        if !compared.missing.is_empty() {
-            return Err(DeployError::Missing {
-                missing: compared.missing,
-            });
-        }
+        let compared = self.compare(None).await?.complete()?;
         let pruned = self.remove_services(&compared, &mut teller).await?;
-        if self.make_objects(&compared, &mut teller).await? {
-            // Once more, with what was made.
-            compared = self.compare(Some(compared.images)).await?;
-        }
-        let rollout = Rollout::of(self, &compared.services, deadline);
-        let outcomes = rollout.run(&mut teller).await;
+        let (compared, outcomes) = self.bring_about(compared, deadline, &mut teller).await?;
         let (mut unfinished, mut lost) = (Vec::new(), Vec::new());
         if !pruned.is_empty() {
             teller.tell(DeployEvent::Waiting {
@@ -164,6 +153,37 @@ impl Deployment<'_> {
             warnings,
             unfinished,
         })
+    }
+
+    /// Makes what the services refer to, and rolls these out.
+    ///
+    /// An engine lists a network that was removed until its own node has let go of it, which takes
+    /// as long as tasks run there: the swarm does not know it any more, and refuses the services. It
+    /// is waited for then, and everything compared anew.
+    async fn bring_about(
+        &self,
+        mut compared: Compared,
+        deadline: Deadline,
+        teller: &mut Teller<'_>,
+    ) -> Result<(Compared, Vec<ServiceOutcome>), DeployError> {
+        let mut forgotten = BTreeSet::new();
+        loop {
+            if self.make_objects(&compared, teller).await? {
+                // Once more, with what was made.
+                compared = self.compare(Some(compared.images)).await?;
+            }
+            let rollout = Rollout::of(self, &compared.services, deadline);
+            let id = match rollout.run(&forgotten, teller).await {
+                Ok(outcomes) => return Ok((compared, outcomes)),
+                Err(forgotten) => forgotten.0,
+            };
+            forgotten.insert(id.clone());
+            teller.tell(DeployEvent::Waiting {
+                text: format!("the removed network {id} to be gone"),
+            });
+            await_networks_gone(self.engine, &|network| network.id == id, deadline).await?;
+            compared = self.compare(Some(compared.images)).await?.complete()?;
+        }
     }
 
     /// Removes services that are not in the file, before others take their ports. Returns their

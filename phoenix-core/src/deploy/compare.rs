@@ -45,13 +45,17 @@ pub(super) struct Images {
 }
 
 impl Compared {
-    /// Refuses to go on where something that the stack makes is somebody else's.
-    pub(super) fn check_taken(&self) -> Result<(), DeployError> {
-        if self.taken.is_empty() {
-            return Ok(());
+    /// The same, where nothing is missing that the stack does not make, and nothing that it makes is
+    /// somebody else's.
+    pub(super) fn complete(self) -> Result<Self, DeployError> {
+        if !self.taken.is_empty() {
+            return Err(DeployError::Taken { taken: self.taken });
         }
-        Err(DeployError::Taken {
-            taken: self.taken.clone(),
+        if self.missing.is_empty() {
+            return Ok(self);
+        }
+        Err(DeployError::Missing {
+            missing: self.missing,
         })
     }
 
@@ -246,8 +250,17 @@ impl Deployment<'_> {
                 let owner = other.label(STACK_LABEL);
                 taken.push(Taken::new("service", &body.name, owner));
             }
-            services.push(self.compare_service(body, running.copied(), kept).await?);
+            let service = self.compare_service(body, running.copied(), kept).await?;
+            if matches!(
+                service.action,
+                ServiceAction::Create | ServiceAction::Update
+            ) {
+                // Of an image with a digest no registry is asked: found out before any write.
+                self.auth(&service.body.image)?;
+            }
+            services.push(service);
         }
+        self.hand_out_credentials(&mut services).await?;
         let removals = self.removals(&found, &own, &objects, &services, &mut warnings);
         Ok(Compared {
             networks,
@@ -575,6 +588,46 @@ impl Deployment<'_> {
             changes,
             action,
         })
+    }
+
+    /// Has services written once more whose image a node cannot get although there are credentials
+    /// for it. An engine does not tell those it has of a service, so that no difference shows. Jobs
+    /// are left alone: they would run again.
+    async fn hand_out_credentials(
+        &self,
+        services: &mut [ComparedService],
+    ) -> Result<(), DeployError> {
+        let mut due = Vec::new();
+        let mut targets = Vec::new();
+        for service in services {
+            if service.action == ServiceAction::Unchanged
+                && !service.body.mode.is_job()
+                && let Some(running) = &service.running
+                && let Ok(Some(_)) = self.auth(&service.body.image)
+            {
+                targets.push(ServiceTarget::in_place(&running.id));
+                due.push(service);
+            }
+        }
+        if due.is_empty() {
+            return Ok(());
+        }
+        let verdicts = self
+            .engine
+            .judge_services(&targets, self.request())
+            .await
+            .map_err(asking("how the services stand cannot be seen"))?;
+        for (service, verdict) in due.into_iter().zip(verdicts) {
+            if matches!(verdict, Verdict::ImageMissing { .. }) {
+                service.action = ServiceAction::Update;
+                service.changes.push(FieldChange {
+                    path: "TaskTemplate.ContainerSpec.PullOptions.RegistryAuth".to_owned(),
+                    from: None,
+                    to: Some("the credentials that are given: a node lacks the image".to_owned()),
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn with_cause(

@@ -3,7 +3,6 @@
 //! In this order nothing of it is left behind, and a deployment right after finds every name and
 //! address free. Run again it goes on where it was.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -12,7 +11,7 @@ use serde::Serialize;
 use super::apply::{DeployEvent, Teller};
 use super::error::{DeployError, asking, check_stack};
 use super::plan::{Change, Verb};
-use crate::docker::{Endpoint, Engine, Node, ObjectKind, SwarmState};
+use crate::docker::{Endpoint, Engine, NetworkObserved, Node, ObjectKind, SwarmState};
 use crate::ground::{Deadline, causes};
 use crate::stack::STACK_LABEL;
 
@@ -115,13 +114,11 @@ pub async fn remove(
         warnings.extend(lost.iter().map(|node| left_running(node)));
     }
     let networks = engine.networks(deadline).await.map_err(looked())?;
-    let own = |labels: &BTreeMap<String, String>| {
-        labels.get(STACK_LABEL).map(String::as_str) == Some(stack)
+    let own = |network: &NetworkObserved| {
+        network.scope == "swarm"
+            && network.labels.get(STACK_LABEL).map(String::as_str) == Some(stack)
     };
-    for network in networks
-        .iter()
-        .filter(|network| network.scope == "swarm" && own(&network.labels))
-    {
+    for network in networks.iter().filter(|network| own(network)) {
         let gone = engine
             .remove_network(&network.id, deadline)
             .await
@@ -167,9 +164,9 @@ pub async fn remove(
 /// Waits until the engine lists none of these networks any more. The swarm has forgotten them by
 /// then, but a node lists a network until it has let go of it itself, and whoever deploys would take
 /// it for one that is there.
-async fn await_networks_gone(
+pub(super) async fn await_networks_gone(
     engine: &Engine,
-    own: &(impl Fn(&BTreeMap<String, String>) -> bool + Sync),
+    these: &(impl Fn(&NetworkObserved) -> bool + Sync),
     deadline: Deadline,
 ) -> Result<(), DeployError> {
     loop {
@@ -177,10 +174,7 @@ async fn await_networks_gone(
             .networks(deadline)
             .await
             .map_err(asking("the networks cannot be looked at"))?;
-        let mut left = networks
-            .into_iter()
-            .filter(|network| network.scope == "swarm" && own(&network.labels));
-        let Some(network) = left.next() else {
+        let Some(network) = networks.into_iter().find(these) else {
             return Ok(());
         };
         if deadline.pause(PAUSE).await.is_err() {

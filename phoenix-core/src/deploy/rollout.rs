@@ -4,14 +4,14 @@
 //! Invariants: a service that fails holds up only those that depend on it; what cannot be told of
 //! one service is that service's outcome and nobody else's; nothing is written after the deadline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::{DeployEvent, Teller, in_words, patient};
 use super::compare::ComparedService;
 use super::error::{DeployError, asking};
 use super::outcome::{OutcomeKind, ServiceOutcome};
 use super::plan::{Change, RESUMED, ServiceAction, Verb};
-use super::write::{Written, holds};
+use super::write::{Written, forgotten_network, holds};
 use super::{Deployment, Missing, MissingKind};
 use crate::docker::{
     LogOptions, LogSource, Outcome, ServiceProgress, ServiceTarget, ServiceWait, UpdateState,
@@ -46,6 +46,16 @@ enum Readiness {
     Never(String),
 }
 
+/// The identifier of a network that an engine lists and the swarm does not know any more.
+pub(super) struct ForgottenNetwork(pub(super) String);
+
+fn forgotten(error: &DeployError) -> Option<&str> {
+    match error {
+        DeployError::Service { source, .. } => forgotten_network(source),
+        _ => None,
+    }
+}
+
 /// What became of a service before any waiting.
 enum Brought {
     Target(ServiceTarget),
@@ -70,11 +80,16 @@ impl<'r> Rollout<'r> {
         }
     }
 
-    /// How the services end, in the order of the file.
-    pub(super) async fn run(mut self, teller: &mut Teller<'_>) -> Vec<ServiceOutcome> {
+    /// How the services end, in the order of the file. It stops at the first that is refused for a
+    /// network that the swarm does not know any more, unless that is one of `known`.
+    pub(super) async fn run(
+        mut self,
+        known: &BTreeSet<String>,
+        teller: &mut Teller<'_>,
+    ) -> Result<Vec<ServiceOutcome>, ForgottenNetwork> {
         loop {
             // What is written, or has ended, may be what another one waits for.
-            while self.write_ready(teller).await {}
+            while self.write_ready(known, teller).await? {}
             if self.wait.is_over() {
                 break;
             }
@@ -100,14 +115,19 @@ impl<'r> Rollout<'r> {
         }
         self.look_again(teller).await;
         let mut outcomes = self.outcomes;
-        self.services
+        Ok(self
+            .services
             .iter()
             .filter_map(|service| outcomes.remove(service.body.key.as_str()))
-            .collect()
+            .collect())
     }
 
     /// Writes what can be written now. Says whether anything was, or ended.
-    async fn write_ready(&mut self, teller: &mut Teller<'_>) -> bool {
+    async fn write_ready(
+        &mut self,
+        known: &BTreeSet<String>,
+        teller: &mut Teller<'_>,
+    ) -> Result<bool, ForgottenNetwork> {
         let mut any = false;
         for service in std::mem::take(&mut self.open) {
             let name = &service.body.name;
@@ -132,12 +152,17 @@ impl<'r> Rollout<'r> {
                         self.wait.add(target);
                     }
                     Ok(Brought::Ended(outcome)) => self.end(service, *outcome, teller),
-                    Err(error) => self.end(service, failure(service, &error), teller),
+                    Err(error) => match forgotten(&error) {
+                        Some(id) if !known.contains(id) => {
+                            return Err(ForgottenNetwork(id.to_owned()));
+                        }
+                        _ => self.end(service, failure(service, &error), teller),
+                    },
                 },
             }
             any = true;
         }
-        any
+        Ok(any)
     }
 
     fn readiness(&self, service: &ComparedService) -> Readiness {
@@ -254,6 +279,10 @@ fn failure(service: &ComparedService, error: &DeployError) -> ServiceOutcome {
         DeployError::Missing { .. } | DeployError::Credentials { .. } => (
             OutcomeKind::Refused,
             format!("was not written: {}", causes(error)),
+        ),
+        DeployError::Service { source, .. } if forgotten_network(source).is_some() => (
+            OutcomeKind::Refused,
+            format!("was refused: {}", causes(source)),
         ),
         DeployError::Service { source, .. } => (
             OutcomeKind::Unanswered,

@@ -49,18 +49,37 @@ fn spec(file: &ComposeFile) -> Value {
         .clone()
 }
 
+/// The ways in which an answer is lost: on the way here, or between managers.
+const LOSSES: [fn() -> Reply; 3] = [
+    || Reply::Nothing,
+    || {
+        refused(
+            500,
+            "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
+        )
+    },
+    || {
+        refused(
+            503,
+            "rpc error: code = Unavailable desc = transport is closing",
+        )
+    },
+];
+
 /// A manager that has one service, or none, and loses answers: `before` it does what it was asked,
 /// or after.
 struct Forgetful {
     service: Mutex<Option<(u64, Value)>>,
     lost: Mutex<Vec<bool>>,
+    loss: fn() -> Reply,
 }
 
 impl Forgetful {
-    fn new(service: Option<(u64, Value)>, lost: &[bool]) -> Self {
+    fn new(service: Option<(u64, Value)>, lost: &[bool], loss: fn() -> Reply) -> Self {
         Self {
             service: Mutex::new(service),
             lost: Mutex::new(lost.to_vec()),
+            loss,
         }
     }
 
@@ -76,7 +95,7 @@ impl Forgetful {
         }
         let lost = self.lost.lock().unwrap().pop();
         if lost == Some(false) {
-            return Reply::Nothing;
+            return (self.loss)();
         }
         let reply = match &mut *service {
             Some(_) if seen.path == "/services/create" => {
@@ -96,7 +115,7 @@ impl Forgetful {
             }
         };
         if lost == Some(true) {
-            Reply::Nothing
+            (self.loss)()
         } else {
             reply
         }
@@ -109,10 +128,16 @@ impl Forgetful {
     }
 }
 
-async fn write(file: &ComposeFile, running: Option<&Value>, lost: &[bool]) -> (u64, Value, usize) {
+async fn write(
+    file: &ComposeFile,
+    running: Option<&Value>,
+    lost: &[bool],
+    loss: fn() -> Reply,
+) -> (u64, Value, usize) {
     let engine = Box::leak(Box::new(Forgetful::new(
         running.map(|spec| (5, spec.clone())),
         lost,
+        loss,
     )));
     let engine: &'static Forgetful = engine;
     let (server, client) = Scripted::unix(move |seen| engine.answer(seen));
@@ -134,9 +159,11 @@ async fn a_creation_is_made_once_whatever_becomes_of_the_answer() {
         (&[false], 2),
         (&[true, false], 2),
     ] {
-        let (writes, spec, asked) = write(&file, None, lost).await;
-        assert_eq!((writes, asked), (1, posts), "{lost:?}");
-        assert_eq!(spec["Name"], "st_web");
+        for loss in LOSSES {
+            let (writes, spec, asked) = write(&file, None, lost, loss).await;
+            assert_eq!((writes, asked), (1, posts), "{lost:?}");
+            assert_eq!(spec["Name"], "st_web");
+        }
     }
 }
 
@@ -149,16 +176,18 @@ async fn an_update_is_made_once_whatever_becomes_of_the_answer() {
         (&[false], 2),
         (&[true, false], 2),
     ] {
-        let (writes, written, asked) = write(&new, Some(&spec(&old)), lost).await;
-        assert_eq!((writes, asked), (2, posts), "{lost:?}");
-        assert_eq!(written, spec(&new));
+        for loss in LOSSES {
+            let (writes, written, asked) = write(&new, Some(&spec(&old)), lost, loss).await;
+            assert_eq!((writes, asked), (2, posts), "{lost:?}");
+            assert_eq!(written, spec(&new));
+        }
     }
 }
 
 #[tokio::test]
 async fn what_the_engine_may_take_back_is_written_down_first() {
     let (old, new) = (file("nginx:1", "rollback"), file("nginx:2", "rollback"));
-    let (writes, written, _) = write(&new, Some(&spec(&old)), &[]).await;
+    let (writes, written, _) = write(&new, Some(&spec(&old)), &[], LOSSES[0]).await;
     assert_eq!(writes, 3);
     // The spec that runs does not carry the mark: the one that would be restored does.
     assert_eq!(written, spec(&new));
@@ -419,6 +448,164 @@ async fn credentials_go_with_the_question_and_with_the_service() {
     assert_eq!(with_auth("GET /distribution/", "quay.io"), [false]);
     assert_eq!(with_auth("POST /services/create", "r.example"), [true]);
     assert_eq!(with_auth("POST /services/create", "quay.io"), [false]);
+}
+
+#[tokio::test]
+async fn a_network_that_only_its_node_still_has_is_waited_for_and_made_anew() {
+    let network = |id: &str| {
+        json!([{
+            "Name": "st_default", "Id": id, "Scope": "swarm", "Driver": "overlay",
+            "Labels": {"com.docker.stack.namespace": "st"},
+        }])
+    };
+    // Whether the swarm takes the network that is made then.
+    for takes in [true, false] {
+        // How often the networks were listed since a service was refused, and whether one is made.
+        let state = Mutex::new((None, false));
+        let (server, client) = Scripted::unix(move |seen| {
+            let mut state = state.lock().unwrap();
+            match seen.operation().as_str() {
+                "GET /networks" => match (&mut *state, takes) {
+                    ((_, true), true) => ok(&network("new")),
+                    ((Some(2), _), _) => ok(&json!([])),
+                    ((Some(listed), _), _) => {
+                        *listed += 1;
+                        ok(&network("old"))
+                    }
+                    ((None, _), _) => ok(&network("old")),
+                },
+                "POST /networks/create" => {
+                    state.1 = true;
+                    ok(&json!({"Id": "new"}))
+                }
+                "POST /services/create" => {
+                    let target = seen.json()["TaskTemplate"]["Networks"][0]["Target"].clone();
+                    if target == "new" && takes {
+                        return refused(400, "enough has been seen");
+                    }
+                    state.0.get_or_insert(0);
+                    refused(
+                        500,
+                        "rpc error: code = NotFound desc = network old not found",
+                    )
+                }
+                operation if operation.starts_with("GET /distribution") => refused(500, "none"),
+                operation if operation.starts_with("GET ") => ok(&json!([])),
+                other => panic!("{other}"),
+            }
+        });
+        let file = file("nginx:1", "pause");
+        let deployment = Deployment::new(&client, &file, DeployOptions::default());
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let done = deployment.apply(deadline, &mut |_| ()).await;
+        let outcome = &done.unwrap().outcomes[0];
+        assert_eq!(outcome.kind, OutcomeKind::Refused);
+        // The same network once more is not waited for again and again.
+        let said = if takes {
+            "enough has been seen"
+        } else {
+            "network old not found"
+        };
+        assert!(outcome.text.contains(said), "{outcome}");
+        let operations = server.operations();
+        let writes = operations.iter().filter(|one| one.starts_with("POST "));
+        let create = "POST /services/create";
+        assert_eq!(
+            writes.collect::<Vec<_>>(),
+            [create, "POST /networks/create", create]
+        );
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_had_are_told_before_anything_is_written() {
+    let pinned = format!("r.example/web@sha256:{}", "ab".repeat(32));
+    let config = r#"{"auths": {"r.example": {}}, "credsStore": "desktop"}"#;
+    let config = SecretBytes::from(config.to_owned());
+    let options = || DeployOptions {
+        credentials: Some(Credentials::from_docker_config(&config).unwrap()),
+        ..DeployOptions::default()
+    };
+    for image in ["r.example/web:1", &pinned] {
+        let file = file(image, "pause");
+        let (server, client) = Scripted::unix(|_| ok(&json!([])));
+        let deployment = Deployment::new(&client, &file, options());
+        let deadline = Deadline::after(Duration::from_secs(20));
+        for error in [
+            deployment.plan().await.unwrap_err(),
+            deployment.apply(deadline, &mut |_| ()).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, DeployError::Credentials { .. }), "{image}");
+            let said = crate::ground::causes(&error);
+            assert!(said.contains("docker-credential-desktop"), "{said}");
+        }
+        for operation in server.operations() {
+            assert!(operation.starts_with("GET "), "{image}: {operation}");
+        }
+    }
+    // Where nobody is asked and nothing is written, none are needed.
+    let file = file(&pinned, "pause");
+    let running = json!([{"ID": "s1", "Version": {"Index": 5}, "Spec": spec(&file)}]);
+    let (_server, client) = Scripted::unix(move |seen| match seen.path.as_str() {
+        "/services" => ok(&running),
+        _ => ok(&json!([])),
+    });
+    let deployment = Deployment::new(&client, &file, options());
+    let plan = deployment.plan().await.unwrap();
+    assert_eq!(plan.services[0].action, ServiceAction::Unchanged);
+}
+
+#[tokio::test]
+async fn a_service_whose_image_is_missing_is_written_again_with_credentials_only() {
+    let file = file(
+        &format!("r.example/web@sha256:{}", "ab".repeat(32)),
+        "pause",
+    );
+    for (error, given, action) in [
+        ("No such image: r.example/web", true, ServiceAction::Update),
+        (
+            "No such image: r.example/web",
+            false,
+            ServiceAction::Unchanged,
+        ),
+        ("task: non-zero exit (3)", true, ServiceAction::Unchanged),
+    ] {
+        let running = json!([{"ID": "s1", "Version": {"Index": 5}, "Spec": spec(&file)}]);
+        let tasks: Vec<Value> = (1..6)
+            .map(|second| {
+                json!({
+                    "ID": format!("t{second}"), "ServiceID": "s1", "Slot": 1, "NodeID": "n1",
+                    "CreatedAt": format!("2026-01-01T00:00:0{second}Z"),
+                    "DesiredState": "shutdown", "Status": {"State": "rejected", "Err": error},
+                })
+            })
+            .collect();
+        let (server, client) = Scripted::unix(move |seen| match seen.path.as_str() {
+            "/services" => ok(&running),
+            "/services/s1" => ok(&running[0]),
+            "/tasks" => ok(&json!(tasks)),
+            _ => ok(&json!([])),
+        });
+        let mut credentials = Credentials::default();
+        let password = SecretBytes::from("hunter2".to_owned());
+        let registry = if given { "r.example" } else { "other.example" };
+        credentials.add(registry, "me", &password).unwrap();
+        let options = DeployOptions {
+            credentials: Some(credentials),
+            ..DeployOptions::default()
+        };
+        let plan = Deployment::new(&client, &file, options).plan().await;
+        let plan = plan.unwrap();
+        assert_eq!(plan.services[0].action, action, "{error}");
+        let said = plan.changes().iter().any(|change| {
+            let why = change.why.join("; ");
+            why.contains("PullOptions.RegistryAuth: + the credentials that are given")
+        });
+        assert_eq!(said, action == ServiceAction::Update, "{plan:?}");
+        for operation in server.operations() {
+            assert!(operation.starts_with("GET "), "{operation}");
+        }
+    }
 }
 
 #[tokio::test]

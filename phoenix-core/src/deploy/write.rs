@@ -47,6 +47,8 @@ impl Deployment<'_> {
         let mut running = service.running.clone();
         // Whether a request may have run without an answer.
         let mut uncertain = false;
+        // Whether only the mark was written just now.
+        let mut marked = false;
         let mut unanswered = None;
         for attempt in 0..TRIES {
             if attempt > 0 {
@@ -74,14 +76,19 @@ impl Deployment<'_> {
                 Some(found) => {
                     let mut body = service.body.json.clone();
                     carry_force_update(&mut body, &found.spec);
-                    // One that was taken back before anything was sent is an older attempt.
+                    // One that was taken back before anything was sent is an older attempt; an equal
+                    // spec may still have to be sent, for the credentials that go with it.
+                    let looks = attempt > 0 && !std::mem::take(&mut marked);
                     let taken_back = uncertain && rolled_back(found, &body).is_some();
-                    if attempt > 0 && (holds(service.kept, &body, found) || taken_back) {
+                    if looks && (holds(service.kept, &body, found) || taken_back) {
                         return Ok(Written::Target(self.found(service, found)));
                     }
                     match self.update(&body, found, auth).await {
-                        // Only the mark was written: the service is read again for its version.
-                        Ok(None) => continue,
+                        // The service is read again for its version.
+                        Ok(None) => {
+                            marked = true;
+                            continue;
+                        }
                         Ok(Some(written)) => Ok(written),
                         Err(error) => Err(error),
                     }
@@ -101,6 +108,8 @@ impl Deployment<'_> {
                     uncertain = true;
                     unanswered = Some(ServiceError::Engine { source });
                 }
+                // It is not the service that is wrong.
+                Err(error) if forgotten_network(&error).is_some() => return Err(failed(error)),
                 Err(error) => {
                     return match refusal(&error) {
                         Some(message) => Ok(Written::Refused(message)),
@@ -241,6 +250,17 @@ pub(super) fn monitor(spec: &Value, config: &str) -> Duration {
         Some(nanoseconds) if nanoseconds > 0 => Duration::from_nanos(nanoseconds),
         _ => Duration::from_secs(5),
     }
+}
+
+/// The identifier of a network that a service refers to and the swarm does not know.
+pub(super) fn forgotten_network(error: &ServiceError) -> Option<&str> {
+    let ServiceError::Engine {
+        source: EngineError::Rejected { message, .. },
+    } = error
+    else {
+        return None;
+    };
+    message.strip_prefix("network ")?.strip_suffix(" not found")
 }
 
 /// The engine's words, where it refused a service.

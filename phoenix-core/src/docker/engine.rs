@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
-use super::error::{EngineError, Fault, Refusal, without_rpc_prefix};
+use super::error::{EngineError, Fault, Refusal, Unanswered, without_rpc_prefix};
 use super::registry::RegistryAuth;
 use super::transport::{IdentityError, TlsIdentity, Transport};
 use super::wire::nullable;
@@ -260,7 +260,7 @@ impl Call {
     fn may_go_elsewhere(&self, error: &EngineError) -> bool {
         match error {
             EngineError::NotDelivered { .. } => true,
-            EngineError::Ambiguous { .. } => self.method == Method::GET,
+            _ if error.may_have_run() => self.method == Method::GET,
             _ => error.refusal().is_some_and(Refusal::is_of_the_manager),
         }
     }
@@ -664,7 +664,7 @@ impl Engine {
     }
 
     /// Sends `request` and reads the whole answer; an error status becomes
-    /// [`EngineError::Rejected`].
+    /// [`EngineError::Rejected`], or [`EngineError::Ambiguous`] where it says so of a write.
     async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
@@ -817,11 +817,23 @@ impl Engine {
     }
 
     fn rejected(&self, operation: &str, status: u16, message: &str) -> EngineError {
+        // Read from the whole message: what is shown lacks the code.
+        let unanswered = Refusal::classify(status, message) == Refusal::Unanswered;
+        if unanswered && !operation.starts_with("GET ") {
+            let message = without_rpc_prefix(message).to_owned();
+            let source = Unanswered { status, message };
+            return Fault::Ambiguous(source.into()).into_error(&self.endpoint, operation);
+        }
+        let message = if unanswered {
+            message.trim()
+        } else {
+            without_rpc_prefix(message)
+        };
         EngineError::Rejected {
             endpoint: self.endpoint.to_string(),
             operation: operation.to_owned(),
             status,
-            message: without_rpc_prefix(message).to_owned(),
+            message: message.to_owned(),
         }
     }
 

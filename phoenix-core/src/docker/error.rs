@@ -42,7 +42,8 @@ pub enum EngineError {
         /// The engine's message, without the prefix of its internal RPC.
         message: String,
     },
-    /// The request was sent and no whole answer came: it may have run.
+    /// The request was sent and no whole answer came, or it is a write and the engine says that it
+    /// got no answer itself ([`Refusal::Unanswered`]): it may have run.
     #[error(
         "{operation} was sent to the Docker engine at {endpoint} but no answer came: it may have run"
     )]
@@ -51,7 +52,7 @@ pub enum EngineError {
         endpoint: String,
         /// Method and path.
         operation: String,
-        /// What broke off, or how long was waited.
+        /// What broke off, how long was waited, or what the engine says.
         source: Source,
     },
     /// The engine's answer is not of the documented shape.
@@ -151,6 +152,9 @@ pub enum Refusal {
     ManagerPreparing,
     /// The engine could not dial the manager it forwards to.
     Unavailable,
+    /// The engine passed the request on, and got no answer in time or lost the connection: it may
+    /// have run. A write that ends so is an [`EngineError::Ambiguous`].
+    Unanswered,
     /// The engine is no manager of a swarm.
     NotAManager,
     /// The swarm's state on this engine is encrypted and locked.
@@ -200,6 +204,8 @@ impl Refusal {
             Self::ContentDiffers
         } else if has("is in use") || has("has active endpoints") {
             Self::InUse
+        } else if is_unanswered(&has) {
+            Self::Unanswered
         } else {
             match status {
                 404 => Self::NotFound,
@@ -229,9 +235,28 @@ impl Refusal {
     pub fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::NoLeader | Self::LostLeadership | Self::ManagerPreparing | Self::Unavailable
+            Self::NoLeader
+                | Self::LostLeadership
+                | Self::ManagerPreparing
+                | Self::Unavailable
+                | Self::Unanswered
         )
     }
+}
+
+/// Whether a message tells of a call between managers that may have arrived. One that was never
+/// dialled through has not, whatever the code.
+fn is_unanswered(has: &impl Fn(&str) -> bool) -> bool {
+    let dialled = !has("dialing") && !has("transport: dial") && !has(": dial ");
+    let unanswered = [
+        "context deadline exceeded",
+        "transport is closing",
+        "closing transport",
+        "error reading from server",
+        "code = DeadlineExceeded",
+        "code = Unavailable",
+    ];
+    dialled && unanswered.into_iter().any(has)
 }
 
 impl EngineError {
@@ -280,8 +305,18 @@ impl EngineError {
     /// Whether the request may have run although it failed here.
     #[must_use]
     pub fn may_have_run(&self) -> bool {
-        matches!(self, Self::Ambiguous { .. }) || self.is(Refusal::LostLeadership)
+        matches!(self, Self::Ambiguous { .. })
+            || self.is(Refusal::LostLeadership)
+            || self.is(Refusal::Unanswered)
     }
+}
+
+/// What an engine says of a write that it passed on and got no answer to.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine got none itself ({status}): {message}")]
+pub(super) struct Unanswered {
+    pub(super) status: u16,
+    pub(super) message: String,
 }
 
 /// Removes the prefix that the engine's internal RPC puts before a message.
@@ -487,6 +522,49 @@ mod tests {
                 "connection error: desc = \"transport: dial\"",
                 Refusal::Unavailable,
             ),
+            (500, "context deadline exceeded", Refusal::Unanswered),
+            (
+                500,
+                "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
+                Refusal::Unanswered,
+            ),
+            (
+                503,
+                "rpc error: code = Unavailable desc = transport is closing",
+                Refusal::Unanswered,
+            ),
+            (
+                503,
+                "rpc error: code = Unavailable desc = error reading from server: EOF",
+                Refusal::Unanswered,
+            ),
+            (
+                500,
+                "could not update: rpc error: code = Unavailable desc = closing transport due to: connection error",
+                Refusal::Unanswered,
+            ),
+            // What was never dialled through has not arrived.
+            (
+                503,
+                "rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial tcp 10.0.0.1:2377: connect: connection refused\"",
+                Refusal::Unavailable,
+            ),
+            (
+                503,
+                "rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial tcp 10.0.0.1:2377: context deadline exceeded\"",
+                Refusal::Unavailable,
+            ),
+            // The state of the swarm goes before how it was told.
+            (
+                500,
+                "rpc error: code = DeadlineExceeded desc = raft: failed to process the request: node lost leader status",
+                Refusal::LostLeadership,
+            ),
+            (
+                500,
+                "rpc error: code = Unknown desc = something else",
+                Refusal::Other,
+            ),
         ];
         for (status, message, kind) in cases {
             assert_eq!(Refusal::classify(status, message), kind, "{message}");
@@ -494,6 +572,9 @@ mod tests {
         assert!(!Refusal::Other.is_transient());
         assert!(!Refusal::UpdateOutOfSequence.is_transient());
         assert!(Refusal::NoLeader.is_transient());
+        // A read may be repeated, and a write is another matter.
+        assert!(Refusal::Unanswered.is_transient());
+        assert!(!Refusal::Unanswered.is_of_the_manager());
     }
 
     #[test]

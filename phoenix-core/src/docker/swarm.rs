@@ -256,6 +256,8 @@ pub enum SwarmError {
         endpoint: String,
         /// The state it is in.
         state: SwarmState,
+        /// How the request to join had failed, where it left that open.
+        source: Option<EngineError>,
     },
     /// The engine is not, by the deadline, a manager that can be asked to change the swarm.
     #[error(
@@ -288,7 +290,9 @@ impl Engine {
         Ok(self.info(deadline).await?.swarm)
     }
 
-    /// Initialises a swarm with this engine as its manager. Returns the node's identifier.
+    /// Initialises a swarm with this engine as its manager. Returns the node's identifier. After a
+    /// request without an answer the engine is looked at, and nothing is sent again: one that is a
+    /// manager by then is taken to have initialised this swarm.
     ///
     /// # Errors
     /// [`SwarmError::AlreadyInSwarm`], or [`SwarmError::Engine`] with what the engine says, such
@@ -323,9 +327,18 @@ impl Engine {
         }
         body.insert("Spec".to_owned(), Value::Object(spec));
         let call = Call::post(&["swarm", "init"]).json(&Value::Object(body));
-        self.fetch(call, deadline)
-            .await
-            .map_err(|error| self.swarm_error(error))
+        let error = match self.fetch(call, deadline).await {
+            Ok(node) => return Ok(node),
+            Err(error) => error,
+        };
+        if error.may_have_run()
+            && let Ok(SwarmState::Active(active)) = self.observe_swarm(deadline).await
+            && active.manager
+        {
+            tracing::debug!(endpoint = %self.endpoint(), %error, "initialised all the same");
+            return Ok(active.node_id);
+        }
+        Err(self.swarm_error(error))
     }
 
     /// The identifier of the swarm, asked of a manager.
@@ -404,15 +417,26 @@ impl Engine {
         })
         .map_err(|error| self.decode(operation, error.into()))?;
         let call = Call::post(&["swarm", "join"]).secret_json(Zeroizing::new(body));
-        match self.send(call, deadline).await {
-            Ok(_) => {}
+        let open = match self.send(call, deadline).await {
+            Ok(_) => None,
             // Both mean: the engine is at it. Joining again before it gave up is refused.
             Err(error) if error.is(Refusal::JoinContinues) || error.may_have_run() => {
                 tracing::debug!(endpoint = %self.endpoint(), %error, "waiting for the join");
+                Some(error)
             }
             Err(error) => return Err(self.swarm_error(error)),
-        }
-        self.await_joined(deadline).await
+        };
+        let joined = self.await_joined(deadline).await;
+        joined.map_err(|error| match error {
+            SwarmError::JoinFailed {
+                endpoint, state, ..
+            } => SwarmError::JoinFailed {
+                endpoint,
+                state,
+                source: open,
+            },
+            error => error,
+        })
     }
 
     /// Waits for a join under way to end.
@@ -429,6 +453,7 @@ impl Engine {
                     return Err(SwarmError::JoinFailed {
                         endpoint: self.endpoint().to_string(),
                         state,
+                        source: None,
                     });
                 }
                 Err(error) if error.is_transient() && !deadline.is_over() => SwarmState::Pending,

@@ -358,6 +358,95 @@ async fn a_swarm_is_initialised_with_nothing_but_what_was_asked() {
     assert!(matches!(error, Err(SwarmError::AlreadyInSwarm { .. })));
 }
 
+const LATE: &str = "rpc error: code = DeadlineExceeded desc = context deadline exceeded";
+
+#[tokio::test]
+async fn an_engine_is_looked_at_after_a_request_about_its_swarm_without_an_answer() {
+    let state = |state: &str, manager: bool| {
+        json!({"Swarm": {
+            "LocalNodeState": state, "NodeID": "m1", "ControlAvailable": manager,
+            "RemoteManagers": null,
+        }})
+    };
+    for (found, managing, made) in [
+        ("active", true, true),
+        ("active", false, false),
+        ("inactive", false, false),
+    ] {
+        let (server, engine) = Scripted::unix(move |seen| match seen.operation().as_str() {
+            "POST /swarm/init" => refused(500, LATE),
+            "GET /info" => ok(&state(found, managing)),
+            other => panic!("{other}"),
+        });
+        let node = engine.init_swarm(&InitOptions::default(), soon()).await;
+        match node {
+            Ok(node) => assert_eq!((node.as_str(), made), ("m1", true)),
+            Err(SwarmError::Engine { source }) => assert!(source.may_have_run() && !made),
+            Err(other) => panic!("{other:?}"),
+        }
+        assert_eq!(server.operations(), ["POST /swarm/init", "GET /info"]);
+    }
+
+    let options = JoinOptions {
+        remote_addrs: vec!["10.0.0.1".to_owned()],
+        ..JoinOptions::default()
+    };
+    for (found, joins) in [("active", true), ("inactive", false)] {
+        let (server, engine) = Scripted::unix(move |seen| match seen.operation().as_str() {
+            "GET /swarm" => ok(&json!({"ID": "c1", "JoinTokens": {"Worker": "w", "Manager": "m"}})),
+            "POST /swarm/join" => refused(500, LATE),
+            "GET /info" => ok(&state(found, false)),
+            other => panic!("{other}"),
+        });
+        let token = engine
+            .join_token(NodeRole::Worker, soon())
+            .await
+            .expect("token");
+        match engine.join_swarm(&token, &options, soon()).await {
+            Ok(joined) => assert!(joins && joined.node_id == "m1"),
+            Err(error @ SwarmError::JoinFailed { .. }) => {
+                assert!(!joins);
+                // That it is in no swarm now is not all that is known.
+                let said = crate::ground::causes(&error);
+                assert!(said.contains("it is inactive"), "{said}");
+                assert!(said.ends_with("context deadline exceeded"), "{said}");
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        let operations = server.operations();
+        assert_eq!(operations, ["GET /swarm", "POST /swarm/join", "GET /info"]);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_looked_for_after_a_creation_that_got_lost_between_managers() {
+    let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+    let secret = SecretBytes::from("hunter2".to_owned());
+    for made in [true, false] {
+        let (server, engine) = Scripted::unix(move |seen| match seen.operation().as_str() {
+            "POST /secrets/create" => refused(503, "transport is closing"),
+            "GET /secrets" if made => {
+                ok(&json!([{"ID": "s1", "Spec": {"Name": "key", "Labels": {"a": "b"}}}]))
+            }
+            "GET /secrets" => ok(&json!([])),
+            other => panic!("{other}"),
+        });
+        let kind = ObjectKind::Secret;
+        let created = engine
+            .create_object(kind, "key", &labels, &secret, None, soon())
+            .await;
+        match created {
+            Ok(id) => assert!(made && id == "s1"),
+            Err(ObjectError::Engine { source, .. }) => assert!(source.may_have_run() && !made),
+            Err(other) => panic!("{other:?}"),
+        }
+        assert_eq!(
+            server.operations(),
+            ["POST /secrets/create", "GET /secrets"]
+        );
+    }
+}
+
 #[test]
 fn the_local_states_of_a_swarm_are_told_apart() {
     let read = |value: Value| serde_json::from_value::<SwarmState>(value).expect("state");

@@ -53,6 +53,38 @@ async fn a_write_that_may_have_run_goes_nowhere_else_and_a_read_does() {
 }
 
 #[tokio::test]
+async fn a_write_that_a_manager_passed_on_without_an_answer_may_have_run_too() {
+    for (status, message) in [
+        (500, "context deadline exceeded"),
+        (500, "rpc error: code = DeadlineExceeded desc = late"),
+        (
+            503,
+            "rpc error: code = Unavailable desc = transport is closing",
+        ),
+    ] {
+        let (first, cut_off) = Scripted::unix(move |_| refused(status, message));
+        let (second, other) = Scripted::unix(|_| ok(&json!([])));
+        let any = Engine::any_of([cut_off, other]).expect("engines");
+        let error = any.create_service(&spec(), None, soon()).await;
+        match error.expect_err("no answer") {
+            ServiceError::Engine {
+                source: source @ EngineError::Ambiguous { .. },
+            } => {
+                assert!(source.may_have_run() && source.refusal().is_none());
+                let said = crate::ground::causes(&source);
+                let words = message.rsplit("desc = ").next().expect("words");
+                assert!(said.ends_with(&format!("({status}): {words}")), "{said}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(first.operations(), ["POST /services/create"]);
+        assert!(second.operations().is_empty());
+        any.nodes(soon()).await.expect("nodes");
+        assert_eq!(second.operations(), ["GET /nodes"]);
+    }
+}
+
+#[tokio::test]
 async fn what_all_of_them_refuse_is_refused() {
     let refuse = |_: &_| refused(400, "that is wrong");
     let (first, one) = Scripted::unix(refuse);
