@@ -202,6 +202,9 @@ impl Refusal {
             Self::NotAManager
         } else if has("only updates to Labels are allowed") {
             Self::ContentDiffers
+        } else if has("name conflicts with an existing object") {
+            // Of a network it is a 500.
+            Self::Conflict
         } else if has("is in use") || has("has active endpoints") {
             Self::InUse
         } else if is_unanswered(&has) {
@@ -511,6 +514,11 @@ mod tests {
                 Refusal::Other,
             ),
             (409, "secret s1 already exists", Refusal::Conflict),
+            (
+                500,
+                "name conflicts with an existing object",
+                Refusal::Conflict,
+            ),
             (404, "node X not found", Refusal::NotFound),
             (
                 500,

@@ -211,7 +211,11 @@ impl Swarm {
                     .iter()
                     .any(|one| one.path == *path && one.name() == body["Name"])
                 {
-                    return refused(409, TAKEN);
+                    // A network's name is found taken when it is stored.
+                    return match *path {
+                        "networks" => refused(500, "name conflicts with an existing object"),
+                        _ => refused(409, TAKEN),
+                    };
                 }
                 let id = format!("{path}-{}", things.len());
                 things.push(Thing {
