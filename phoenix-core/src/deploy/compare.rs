@@ -75,6 +75,16 @@ pub(super) struct ComparedService {
     pub(super) action: ServiceAction,
 }
 
+impl ComparedService {
+    /// Whether something is sent about it.
+    pub(super) fn is_written(&self) -> bool {
+        !matches!(
+            self.action,
+            ServiceAction::Unchanged | ServiceAction::RolledBack(_)
+        )
+    }
+}
+
 /// What the swarm has that the stack is concerned with.
 struct Found {
     networks: Vec<NetworkObserved>,

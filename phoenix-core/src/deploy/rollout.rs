@@ -141,7 +141,7 @@ impl<'r> Rollout<'r> {
                     let outcome = ServiceOutcome::new(name, OutcomeKind::Blocked, text);
                     self.end(service, outcome, teller);
                 }
-                Readiness::Ready if self.deadline.is_over() => {
+                Readiness::Ready if self.deadline.is_over() && service.is_written() => {
                     let text = "was not written: no time was left";
                     let outcome = ServiceOutcome::new(name, OutcomeKind::TimedOut, text);
                     self.end(service, outcome, teller);
@@ -291,7 +291,7 @@ fn failure(service: &ComparedService, error: &DeployError) -> ServiceOutcome {
         _ => (
             OutcomeKind::Unanswered,
             format!(
-                "was written, and how it stands is not known: {}",
+                "cannot be seen, and how it stands is not known: {}",
                 causes(error)
             ),
         ),

@@ -431,9 +431,11 @@ struct Writers(BTreeMap<String, (String, String)>);
 
 impl Writers {
     async fn told(&mut self, engine: &Engine, service: String, line: LogLine) -> StackLine {
-        if !line.task.is_empty() && !self.0.contains_key(&line.task) {
-            self.look(engine, &service).await;
-            // A task that is not known by now is not asked for again.
+        if !line.task.is_empty()
+            && !self.0.contains_key(&line.task)
+            && self.look(engine, &service).await
+        {
+            // One that the swarm has forgotten is not asked for again.
             self.0.entry(line.task.clone()).or_default();
         }
         let (name, hostname) = self.0.get(&line.task).cloned().unwrap_or_default();
@@ -445,18 +447,20 @@ impl Writers {
         }
     }
 
-    /// Names are ornament: a line is told without them where they cannot be had.
-    async fn look(&mut self, engine: &Engine, service: &str) {
+    /// Says whether there was an answer. Names are ornament: a line is told without them where they
+    /// cannot be had.
+    async fn look(&mut self, engine: &Engine, service: &str) -> bool {
         let deadline = Deadline::after(NAMES);
         let found = tokio::try_join!(engine.tasks(service, deadline), engine.nodes(deadline));
         let Ok((tasks, nodes)) = found else {
-            return;
+            return false;
         };
         for task in tasks {
             let node = hostname(&task, &nodes);
             let name = task_name(service, &task, &node);
             self.0.insert(task.id, (name, node));
         }
+        true
     }
 }
 

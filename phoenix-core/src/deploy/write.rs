@@ -17,7 +17,7 @@ use super::versions::Decision;
 use super::{ATTEMPT_LABEL, Deployment};
 use crate::docker::{
     ApiVersion, EngineError, NetworkError, ObjectError, RegistryAuth, ServiceError,
-    ServiceObserved, ServiceTarget, ServiceWritten,
+    ServiceObserved, ServiceTarget, ServiceWritten, UpdateState,
 };
 use crate::ground::causes;
 use crate::stack::{NetworkBody, STACK_LABEL};
@@ -52,12 +52,14 @@ impl Deployment<'_> {
         let mut unanswered = None;
         for attempt in 0..TRIES {
             if attempt > 0 {
-                self.request().pause(PAUSE).await.ok();
-                running = self
-                    .engine
-                    .find_service(name, self.request())
-                    .await
-                    .map_err(|source| failed(source.into()))?;
+                if !marked {
+                    self.request().pause(PAUSE).await.ok();
+                }
+                running = match self.engine.find_service(name, self.request()).await {
+                    Ok(found) => found,
+                    Err(source) if source.is_transient() && attempt + 1 < TRIES => continue,
+                    Err(source) => return Err(failed(source.into())),
+                };
                 let label = running.as_ref().map(|found| found.label(STACK_LABEL));
                 if let Some(owner) = label
                     && owner != Some(self.file.stack())
@@ -207,8 +209,15 @@ impl Deployment<'_> {
             .pointer("/UpdateConfig/FailureAction")
             .and_then(Value::as_str)
             == Some("rollback");
+        // An update that is paused would go on with the spec that it is paused at.
+        let paused = found.update_status.as_ref().is_some_and(|status| {
+            matches!(
+                status.state,
+                UpdateState::Paused | UpdateState::RollbackPaused
+            )
+        });
         let attempt = attempt(body);
-        if restored && found.label(ATTEMPT_LABEL) != Some(&attempt) {
+        if restored && !paused && found.label(ATTEMPT_LABEL) != Some(&attempt) {
             let mut marked = found.spec.clone();
             if !marked["Labels"].is_object() {
                 marked["Labels"] = Value::Object(serde_json::Map::new());

@@ -203,12 +203,16 @@ impl FollowedLogs {
 /// Takes a stream apart, in whatever pieces it comes.
 ///
 /// Where a container has no terminal the stream is of frames: a byte for the stream, three of
-/// nothing, four of length (big endian), then the content. A frame that is cut off is left out.
+/// nothing, four of length (big endian), then the content. A frame that is cut off is left out. The
+/// engine cuts a long line into several frames, of which only the last ends the line. What is not of
+/// frames is a terminal's, whatever was said of it: another spec may have been written since.
 #[derive(Debug)]
 struct Decoder {
     tty: bool,
     /// What has come and is no whole frame or line yet.
     rest: Vec<u8>,
+    /// Lines whose ends have not come yet.
+    begun: Vec<LogLine>,
     lines: VecDeque<LogLine>,
 }
 
@@ -217,26 +221,61 @@ impl Decoder {
         Self {
             tty,
             rest: Vec::new(),
+            begun: Vec::new(),
             lines: VecDeque::new(),
         }
     }
 
     fn feed(&mut self, piece: &[u8]) {
+        let before = self.rest.len();
         self.rest.extend_from_slice(piece);
         let mut taken = 0;
-        if self.tty {
-            if let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') {
-                taken = end + 1;
-                self.lines
-                    .extend(lines(LogStream::Stdout, &self.rest[..taken]));
-            }
-        } else {
-            while let Some((stream, content)) = frame(&self.rest[taken..]) {
-                taken += FRAME_HEAD + content.len();
-                self.lines.extend(lines(stream, content));
+        while !self.tty {
+            match frame(&self.rest[taken..]) {
+                Framed::Whole(stream, content) => {
+                    let whole = content.ends_with(b"\n") || stream == LogStream::Engine;
+                    let found: Vec<LogLine> = lines(stream, content).collect();
+                    taken += FRAME_HEAD + content.len();
+                    self.take(found, whole);
+                }
+                Framed::Part => break,
+                Framed::Not => self.tty = true,
             }
         }
+        if self.tty {
+            let fresh = before.max(taken);
+            let end = self.rest[fresh..].iter().rposition(|byte| *byte == b'\n');
+            let end = match end {
+                Some(end) => fresh + end + 1,
+                None if self.rest.len() - taken > LONGEST => self.rest.len(),
+                None => taken,
+            };
+            self.lines
+                .extend(lines(LogStream::Stdout, &self.rest[taken..end]));
+            taken = end;
+        }
         self.rest.drain(..taken);
+    }
+
+    /// Takes in the lines of a frame; `whole`: whether the last of them has ended.
+    fn take(&mut self, found: Vec<LogLine>, whole: bool) {
+        let count = found.len();
+        for (index, line) in found.into_iter().enumerate() {
+            let same = |begun: &LogLine| begun.task == line.task && begun.stream == line.stream;
+            let line = match self.begun.iter().position(same) {
+                Some(at) => {
+                    let mut begun = self.begun.swap_remove(at);
+                    begun.text.push_str(&line.text);
+                    begun
+                }
+                None => line,
+            };
+            if whole || index + 1 < count || line.text.len() > LONGEST {
+                self.lines.push_back(line);
+            } else {
+                self.begun.push(line);
+            }
+        }
     }
 
     /// Nothing more comes.
@@ -245,23 +284,42 @@ impl Decoder {
         if self.tty {
             self.lines.extend(lines(LogStream::Stdout, &rest));
         }
+        self.lines.extend(self.begun.drain(..));
     }
 }
 
 /// How long the head of a frame is.
 const FRAME_HEAD: usize = 8;
+/// A line that is longer is given out in pieces; the engine's frames are far shorter.
+const LONGEST: usize = 1 << 20;
 
-/// The frame that `bytes` begin with, where it is whole.
-fn frame(bytes: &[u8]) -> Option<(LogStream, &[u8])> {
-    let (head, rest) = bytes.split_first_chunk::<FRAME_HEAD>()?;
-    let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-    let content = rest.get(..usize::try_from(length).ok()?)?;
-    let stream = match head[0] {
-        2 => LogStream::Stderr,
-        3 => LogStream::Engine,
-        _ => LogStream::Stdout,
+/// What bytes begin with.
+enum Framed<'b> {
+    Whole(LogStream, &'b [u8]),
+    /// Not all of a frame.
+    Part,
+    /// No frame.
+    Not,
+}
+
+fn frame(bytes: &[u8]) -> Framed<'_> {
+    let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEAD>() else {
+        return Framed::Part;
     };
-    Some((stream, content))
+    let stream = match head[..4] {
+        [0 | 1, 0, 0, 0] => LogStream::Stdout,
+        [2, 0, 0, 0] => LogStream::Stderr,
+        [3, 0, 0, 0] => LogStream::Engine,
+        _ => return Framed::Not,
+    };
+    let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    match usize::try_from(length) {
+        Ok(length) if length <= 16 * LONGEST => match rest.get(..length) {
+            Some(content) => Framed::Whole(stream, content),
+            None => Framed::Part,
+        },
+        _ => Framed::Not,
+    }
 }
 
 fn lines(stream: LogStream, content: &[u8]) -> impl Iterator<Item = LogLine> {
@@ -347,6 +405,43 @@ mod tests {
                 ]
             );
         }
+    }
+
+    #[test]
+    fn a_long_line_in_several_frames_is_one() {
+        let mut body = Vec::new();
+        for (task, text) in [
+            ("a", "one "),
+            ("b", "other\n"),
+            ("a", "two "),
+            ("a", "three\n"),
+        ] {
+            let content = format!("T com.docker.swarm.task.id={task} {text}");
+            body.extend([1, 0, 0, 0, 0, 0, 0]);
+            body.push(u8::try_from(content.len()).expect("short"));
+            body.extend_from_slice(content.as_bytes());
+        }
+        for size in 1..=body.len() {
+            let found = decoded(false, &body, size);
+            let texts: Vec<&str> = found.iter().map(|line| line.text.as_str()).collect();
+            assert_eq!(texts, ["other", "one two three"]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_frames_is_a_terminals() {
+        let stream = b"2026-01-01T00:00:00Z d=1 one\r\n2026-01-01T00:00:00Z d=1 two\r\n";
+        for size in 1..=stream.len() {
+            let found = decoded(false, stream, size);
+            let texts: Vec<&str> = found.iter().map(|line| line.text.as_str()).collect();
+            assert_eq!(texts, ["one", "two"]);
+        }
+        // A bar that never ends its line is given out all the same.
+        let bar = vec![b'='; LONGEST + 10];
+        let mut decoder = Decoder::new(true);
+        decoder.feed(&bar);
+        assert_eq!(decoder.lines.len(), 1);
+        assert!(decoder.rest.is_empty());
     }
 
     #[test]

@@ -236,8 +236,14 @@ impl Swarm {
 
 /// The swarm that these engines manage; workers among them are asked nothing of it.
 fn managers(printer: &Arc<Printer>, engines: impl Iterator<Item = Engine>) -> Result<Engine> {
-    let engines: Vec<Engine> = engines.collect();
+    let mut engines: Vec<Engine> = engines.collect();
     let count = engines.len();
+    // One that is no manager refuses all that is asked of it.
+    if count == 1
+        && let Some(only) = engines.pop()
+    {
+        return Ok(only);
+    }
     let found = until_interrupted(printer, Managers::among(engines, Deadline::after(LOOK)))?
         .map_err(interrupted)?
         .map_err(|error| {
