@@ -171,7 +171,7 @@ impl Composer<'_> {
             let root = self.with_included(root, path, directory, variables)?;
             merged = Some(match merged {
                 None => root,
-                Some(base) => merge::merge(base, root, Rules::Compose, self.findings),
+                Some(base) => merge::merge(base, root, Rules::Phoenix, self.findings),
             });
         }
         merged
@@ -247,12 +247,12 @@ impl Composer<'_> {
                 self.included(item, &format!("include[{index}]"), directory, variables)?;
             below = Some(match below {
                 None => included,
-                Some(base) => merge::merge(base, included, Rules::Compose, self.findings),
+                Some(base) => merge::merge(base, included, Rules::Phoenix, self.findings),
             });
         }
         self.including.pop();
         Some(match below {
-            Some(base) => merge::merge(base, root, Rules::Compose, self.findings),
+            Some(base) => merge::merge(base, root, Rules::Phoenix, self.findings),
             None => root,
         })
     }

@@ -33,6 +33,9 @@ pub(super) struct Declaring<'a> {
     pub(super) stack: &'a str,
     pub(super) directory: &'a Path,
     pub(super) options: &'a LoadOptions,
+    /// Whether this is the whole stack and not one of several files of it, of which another may
+    /// name another file.
+    pub(super) whole: bool,
 }
 
 /// The declarations under `key`, each read by `read` from its value, its key and the key's
@@ -244,6 +247,10 @@ pub(super) fn config(
     if external {
         return Some(declaration(None));
     }
+    if !how.whole {
+        optional(&map, "file", |at| text(at).map(drop))?;
+        return Some(declaration(None));
+    }
     let (source, from) = match how.options.dialect {
         Dialect::Swarm => ("file", map.required("file")?),
         Dialect::Compose => map.one_of(&["file", "content", "environment"])?,
@@ -339,13 +346,16 @@ pub(super) fn secret(
             name: driver,
             options: driver_options,
         }
+    } else if !how.whole {
+        optional(&map, "file", |at| text(at).map(drop))?;
+        ObjectSource::External
     } else {
         if let Some(options) = map.get("driver_opts") {
             options.refuse("without a `driver` these options mean nothing");
         }
         secret_source(&map, how)?
     };
-    if source != ObjectSource::External {
+    if how.whole && source != ObjectSource::External {
         check_object_name(at, (position, &map), how.stack, key, name.as_deref());
     }
     Some(SecretDeclaration {

@@ -335,6 +335,7 @@ fn file(
         stack,
         directory,
         options,
+        whole,
     };
     let networks = section(&map, "networks", |at, key, _| declared::network(at, key));
     let volumes = section(&map, "volumes", |at, _, _| declared::volume(at));
@@ -397,7 +398,9 @@ fn file(
         secrets: secrets?,
         warnings: Vec::new(),
     };
-    check_network_names(&map, &file);
+    if whole {
+        check_network_names(&map, &file);
+    }
     Some(file)
 }
 

@@ -617,6 +617,36 @@ const TABLE: &[Difference] = &[
             "drops the aliases",
         ),
     },
+    Difference {
+        what: "Two files: a network, volume, secret or config that is declared in both",
+        files: &[
+            "services: {w: {image: a, networks: [n]}}\nnetworks: {n: {external: true, name: lan}}",
+            "services: {w: {tty: true}}\nnetworks: {n: {}}",
+        ],
+        docker: "keeps the later declaration alone",
+        phoenix: "merges them key by key; what does not go together (`external` and a driver) is refused",
+        why: "the stack would make another network, volume or secret in the place of the one that was meant",
+        here: Sent("/TaskTemplate/Networks/0/Target", "\"lan\""),
+        there: (
+            Sent("/TaskTemplate/Networks/0/Target", "\"st_n\""),
+            "docker loses this",
+        ),
+    },
+    Difference {
+        what: "Two files: options of a log of which the earlier file has none",
+        files: &[
+            "services: {w: {image: a, logging: {driver: syslog}}}",
+            "services: {w: {logging: {options: {tag: x}}}}",
+        ],
+        docker: "drops them",
+        phoenix: "takes them",
+        why: "they were written to be taken",
+        here: Sent("/TaskTemplate/LogDriver/Options/tag", "\"x\""),
+        there: (
+            Sent("/TaskTemplate/LogDriver/Options", NOTHING),
+            "docker loses these",
+        ),
+    },
 ];
 
 fn load(difference: &Difference, compat: Compat) -> Result<ComposeFile, String> {
