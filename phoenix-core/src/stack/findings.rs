@@ -74,6 +74,11 @@ impl Findings {
         self.problems.push((position, problem));
     }
 
+    /// Takes over something suspicious that has its place already.
+    pub(super) fn add_warning(&mut self, position: Position, warning: Problem) {
+        self.warnings.push((position, warning));
+    }
+
     fn problem(
         &self,
         position: Position,

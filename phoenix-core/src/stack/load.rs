@@ -16,7 +16,7 @@ use super::model::{
 use super::options::{Dialect, LoadOptions};
 use super::reading::extensible;
 use super::service::{Declared, service};
-use super::{environment, habits, repeats, versions};
+use super::{environment, habits, repeats, scalars, tags, versions};
 
 /// Compose files that describe a stack, validated: every reference within them resolves.
 #[derive(Debug, Clone)]
@@ -251,13 +251,17 @@ fn swarm_files(
     let mut first_version = None;
     let mut merged: Option<Node> = None;
     for (path, text) in files {
-        let root = match findings.sources.parse(*path, text) {
+        let mut root = match findings.sources.parse(*path, text) {
             Ok(root) => root,
             Err(problem) => {
                 findings.add(end_of_files(), problem);
                 continue;
             }
         };
+        tags::check(root.position, path, text, options.as_docker(), findings);
+        if options.as_docker() {
+            scalars::apply(&mut root, text, findings);
+        }
         let minor = versions::version(&root, findings);
         versions::refuse_later_keys(&root, minor, findings);
         if *first_version.get_or_insert(minor) != minor {

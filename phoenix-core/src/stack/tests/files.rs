@@ -244,7 +244,8 @@ fn what_is_declared_beside_services_is_merged_key_by_key() {
 
 #[test]
 fn what_is_external_in_one_file_only_is_told() {
-    let base = "services: {w: {image: a, networks: [n]}}\nnetworks: {n: {external: true, name: lan}}";
+    let base =
+        "services: {w: {image: a, networks: [n]}}\nnetworks: {n: {external: true, name: lan}}";
     // Nothing else can be given beside it…
     let problem = load(&[base, "networks: {n: {internal: true}}"], Compat::Phoenix).unwrap_err();
     assert!(
