@@ -36,6 +36,8 @@ mod docker;
 mod generated;
 #[path = "parity/ours.rs"]
 mod ours;
+#[path = "parity/services.rs"]
+mod services;
 #[path = "parity/values.rs"]
 mod values;
 #[path = "parity/yaml.rs"]
@@ -299,11 +301,23 @@ fn written(files: &[yaml::Yaml], folder: &Path) -> Case {
 /// Compares a file made at random, of which nothing is known beforehand.
 fn compare(case: &Case, told: &Told) -> Result<Outcome, String> {
     let said = told.stderr.trim().to_owned();
+    let lacking = [
+        "secret not found: ",
+        "config not found: ",
+        "no such config can be found",
+    ];
     let expected = match told.end {
         End::Deployed => Expected::Deployed,
         End::Rejected => Expected::Rejected(said),
+        End::Refused if lacking.iter().any(|text| said.contains(text)) => Expected::Lacking(said),
         End::Refused => Expected::Refused(said),
     };
+    if std::env::var_os("DBG").is_some() && told.end == End::Refused {
+        println!(
+            "REFUSED {}",
+            told.stderr.trim().lines().last().unwrap_or_default()
+        );
+    }
     let case = Case {
         expected,
         ..case.clone()
@@ -328,7 +342,8 @@ async fn files_made_at_random_are_rendered_as_docker_sends_them() {
     println!("PHOENIX_PARITY_SEED={}", hex::encode(seed));
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let strategy = generated::files();
+    let bench = Bench::start().await;
+    let strategy = generated::files(bench.version);
     let mut trees: Vec<_> = (0..count)
         .map(|_| strategy.new_tree(&mut runner).expect("a file"))
         .collect();
@@ -339,7 +354,6 @@ async fn files_made_at_random_are_rendered_as_docker_sends_them() {
         .map(|(index, tree)| written(&tree.current(), &folder.path().join(index.to_string())))
         .collect();
 
-    let bench = Bench::start().await;
     let outcomes: Mutex<BTreeMap<Outcome, usize>> = Mutex::default();
     let failed: Mutex<BTreeMap<String, String>> = Mutex::default();
     bench

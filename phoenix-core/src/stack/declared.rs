@@ -65,8 +65,9 @@ fn own(map: &Fields<'_>, key: &str) -> Option<Option<String>> {
     })
 }
 
-/// Whether the object is external, and its name. What else is written there is refused then.
-fn external(map: &Fields<'_>, others: &[&str]) -> Option<(bool, Option<String>)> {
+/// Whether the object is external, and its name. What else is written there is refused then, or
+/// (where `forgotten`) forgotten.
+fn external(map: &Fields<'_>, others: &[&str], forgotten: bool) -> Option<(bool, Option<String>)> {
     let mut name = own(map, "name")?;
     let Some(at) = map.get("external") else {
         return Some((false, name));
@@ -85,17 +86,26 @@ fn external(map: &Fields<'_>, others: &[&str]) -> Option<(bool, Option<String>)>
     };
     if external {
         for key in others {
-            if let Some(other) = map.get(key) {
-                other.refuse(
+            match map.get(key) {
+                Some(other) if forgotten => {
+                    other.warn("docker does not make what is external, and drops this key");
+                }
+                Some(other) => other.refuse(
                     "what is external is not made by this stack: only its `name` can be given",
-                );
+                ),
+                None => {}
             }
         }
     }
     Some((external, name))
 }
 
-pub(super) fn network(at: &Cursor<'_>, key: &str) -> Option<NetworkDeclaration> {
+/// Reads a network.
+pub(super) fn network(
+    at: &Cursor<'_>,
+    key: &str,
+    options_of_files: &LoadOptions,
+) -> Option<NetworkDeclaration> {
     if at.is_null() {
         return Some(NetworkDeclaration::default());
     }
@@ -124,7 +134,7 @@ pub(super) fn network(at: &Cursor<'_>, key: &str) -> Option<NetworkDeclaration> 
         "ipam",
         "labels",
     ];
-    let (external, name) = external(&map, &own_keys)?;
+    let (external, name) = external(&map, &own_keys, options_of_files.as_docker())?;
     let mut network = NetworkDeclaration {
         name: name.or_else(|| external.then(|| key.to_owned())),
         external,
@@ -156,8 +166,13 @@ pub(super) fn network(at: &Cursor<'_>, key: &str) -> Option<NetworkDeclaration> 
                 .required("subnet")?;
                 let written = text(&subnet)?;
                 if !is_cidr(written) {
-                    subnet.refuse("a subnet is written like `10.20.0.0/24`");
-                    return None;
+                    const FORM: &str = "a subnet is written like `10.20.0.0/24`";
+                    // Docker leaves it to the engine, which hears of networks that are used.
+                    if !options_of_files.as_docker() {
+                        subnet.refuse(FORM);
+                        return None;
+                    }
+                    subnet.warn(FORM);
                 }
                 Some(written.to_owned())
             })?;
@@ -193,7 +208,7 @@ pub(super) fn volume(at: &Cursor<'_>) -> Option<VolumeDeclaration> {
         spec.refuse(CLUSTER);
         return None;
     }
-    let (external, name) = external(&map, &["driver", "driver_opts", "labels"])?;
+    let (external, name) = external(&map, &["driver", "driver_opts", "labels"], false)?;
     let mut volume = VolumeDeclaration {
         name,
         external,
@@ -233,7 +248,7 @@ pub(super) fn config(
         "labels",
         "template_driver",
     ];
-    let (external, name) = external(&map, &own_keys)?;
+    let (external, name) = external(&map, &own_keys, how.options.as_docker())?;
     let labels = declared_labels(&map)?;
     let template_driver = own(&map, "template_driver")?;
     let place = name_place(&map, at, position);
@@ -328,7 +343,7 @@ pub(super) fn secret(
         "driver_opts",
         "template_driver",
     ];
-    let (external, name) = external(&map, &own_keys)?;
+    let (external, name) = external(&map, &own_keys, how.options.as_docker())?;
     let labels = declared_labels(&map)?;
     let template_driver = own(&map, "template_driver")?;
     let driver = own(&map, "driver")?;
@@ -350,8 +365,12 @@ pub(super) fn secret(
         optional(&map, "file", |at| text(at).map(drop))?;
         ObjectSource::External
     } else {
-        if let Some(options) = map.get("driver_opts") {
-            options.refuse("without a `driver` these options mean nothing");
+        match map.get("driver_opts") {
+            Some(options) if how.options.as_docker() => {
+                options.warn("without a `driver` docker drops this key");
+            }
+            Some(options) => options.refuse("without a `driver` these options mean nothing"),
+            None => {}
         }
         secret_source(&map, how)?
     };

@@ -88,8 +88,14 @@ pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
     for key in ["update_config", "rollback_config"] {
         let Some(at) = map.get(key) else { continue };
         if deploy.mode.is_job() {
-            at.refuse("jobs are never updated or rolled back: they run again");
-            continue;
+            const NEVER: &str = "jobs are never updated or rolled back: they run again";
+            // The engine takes how a job would be rolled back, and refuses how it is updated.
+            if as_docker && key == "rollback_config" {
+                at.warn(NEVER);
+            } else {
+                at.refuse(NEVER);
+                continue;
+            }
         }
         if key == "update_config" {
             deploy.update_config = Some(update_config(&at, FAILURE_ACTIONS)?);

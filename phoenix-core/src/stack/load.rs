@@ -341,7 +341,9 @@ fn file(
         options,
         whole,
     };
-    let networks = section(&map, "networks", |at, key, _| declared::network(at, key));
+    let networks = section(&map, "networks", |at, key, _| {
+        declared::network(at, key, options)
+    });
     let volumes = section(&map, "volumes", |at, _, _| declared::volume(at));
     let configs = section(&map, "configs", |at, key, position| {
         declared::config(at, key, position, how)

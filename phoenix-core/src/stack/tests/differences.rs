@@ -269,6 +269,18 @@ const TABLE: &[Difference] = &[
         ),
     },
     Difference {
+        what: "`rollback_config` of a job",
+        files: &["deploy: {mode: global-job, rollback_config: {order: stop-first}}"],
+        docker: "sends it",
+        phoenix: "refuses it",
+        why: "jobs are never rolled back",
+        here: Refused("they run again"),
+        there: (
+            Sent("/RollbackConfig/Order", "\"stop-first\""),
+            "they run again",
+        ),
+    },
+    Difference {
         what: "The published port 0",
         files: &["ports: [\"0:80\"]"],
         docker: "lets the swarm choose one",
