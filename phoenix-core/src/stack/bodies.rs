@@ -481,7 +481,10 @@ pub(super) fn network(name: &str, network: &NetworkDeclaration, labels: Texts) -
         let subnets: Vec<Value> = network
             .subnets
             .iter()
-            .map(|subnet| json!({"Subnet": subnet}))
+            .map(|subnet| match subnet.as_str() {
+                "" => json!({}),
+                subnet => json!({ "Subnet": subnet }),
+            })
             .collect();
         put_list(&mut ipam, "Config", subnets);
         put(&mut body, "IPAM", ipam);

@@ -158,12 +158,16 @@ pub(super) fn network(
         network.ipam_driver = own(&map, "driver")?;
         if let Some(at) = map.get("config") {
             network.subnets = at.each(|item| {
-                let subnet = fields(
+                let map = fields(
                     &item,
                     &["subnet"],
                     &[("gateway", "compose files of stacks cannot choose a gateway")],
-                )?
-                .required("subnet")?;
+                )?;
+                if options_of_files.as_docker() && map.get("subnet").is_none() {
+                    item.warn("the key `subnet` is missing");
+                    return Some(String::new());
+                }
+                let subnet = map.required("subnet")?;
                 let written = text(&subnet)?;
                 if !is_cidr(written) {
                     const FORM: &str = "a subnet is written like `10.20.0.0/24`";

@@ -238,6 +238,15 @@ impl Habits<'_> {
 
     /// Takes the address, and a published port 0, out of a port in short form.
     fn port(&mut self, index: usize, port: &mut Node) {
+        if let Value::String(text) = &port.value
+            && let Some(without) = text.strip_suffix('/')
+        {
+            let (text, without) = (text.clone(), without.to_owned());
+            let message = "docker takes an empty protocol for `tcp`";
+            let rest = format!(".ports[{index}]");
+            self.warn(port.position, &rest, Some(&text), message);
+            port.value = Value::String(without);
+        }
         let Value::String(text) = &port.value else {
             return;
         };

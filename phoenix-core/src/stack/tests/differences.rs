@@ -281,6 +281,33 @@ const TABLE: &[Difference] = &[
         ),
     },
     Difference {
+        what: "A preference without `spread`",
+        files: &["deploy: {placement: {preferences: [{}]}}"],
+        docker: "sends it",
+        phoenix: "refuses it",
+        why: "it prefers nothing",
+        here: Refused("`spread` is missing"),
+        there: (
+            Sent(
+                "/TaskTemplate/Placement/Preferences/0/Spread/SpreadDescriptor",
+                "\"\"",
+            ),
+            "over nothing",
+        ),
+    },
+    Difference {
+        what: "A port with an empty protocol: `80/`",
+        files: &["ports: [\"80/\"]"],
+        docker: "takes it for `80/tcp`",
+        phoenix: "refuses it",
+        why: "something is missing there",
+        here: Refused("the protocol is one of"),
+        there: (
+            Sent("/EndpointSpec/Ports/0/Protocol", "\"tcp\""),
+            "empty protocol",
+        ),
+    },
+    Difference {
         what: "The published port 0",
         files: &["ports: [\"0:80\"]"],
         docker: "lets the swarm choose one",
