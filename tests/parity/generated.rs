@@ -59,7 +59,8 @@ fn object(files: &'static [&'static str], names: &'static [&'static str]) -> Mad
     .boxed()
 }
 
-fn network() -> Made {
+/// A network that may have one of these names.
+fn network(names: &'static [&'static str]) -> Made {
     prop_oneof![
         2 => plains(&["~", "{}"]),
         6 => some(0.35, vec![
@@ -68,7 +69,7 @@ fn network() -> Made {
             ("attachable", boolean()),
             ("internal", boolean()),
             ("labels", pairs()),
-            ("name", plains(&["named", "${V}_net"])),
+            ("name", plains(names)),
             ("external", plains(&["false"])),
             ("ipam", mostly(
                 plains(&[
@@ -121,13 +122,8 @@ fn volume() -> Made {
 
 /// What may stand beside services, of which each section is there with this probability.
 fn file(services: Made, top: f64) -> Made {
-    let declared = |names: [&'static str; 2], value: Made| {
-        let section = with(
-            names.iter().map(|name| (*name, value.clone())).collect(),
-            0.5,
-            vec![],
-        );
-        mostly(section, plains(&["~", "[]"]))
+    let declared = |entries: [(&'static str, Made); 2]| {
+        mostly(with(entries.to_vec(), 0.5, vec![]), plains(&["~", "[]"]))
     };
     let objects = |names: [&'static str; 2], files| {
         with(
@@ -140,8 +136,17 @@ fn file(services: Made, top: f64) -> Made {
         )
     };
     let rest = vec![
-        ("networks", declared(["front", "back"], network())),
-        ("volumes", declared(["data", "logs"], volume())),
+        (
+            "networks",
+            declared([
+                ("front", network(&["named", "${V}_net"])),
+                ("back", network(&["other"])),
+            ]),
+        ),
+        (
+            "volumes",
+            declared([("data", volume()), ("logs", volume())]),
+        ),
         ("secrets", objects(["secret_one", "secret_two"], SECRETS)),
         ("configs", objects(["config_one", "config_two"], CONFIGS)),
         ("x-top", scalar()),
@@ -305,8 +310,8 @@ pub(crate) fn files(version: (u32, u32)) -> BoxedStrategy<Vec<Yaml>> {
         .boxed()
 }
 
-/// Takes away what CLIs before 28 do not know, and quotes what they read in another way: words
-/// that are booleans in YAML 1.1, and times.
+/// Takes away what CLIs before 28 do not know, and writes what they read in another way so that they
+/// do not: words that are booleans in YAML 1.1, times, and merge keys behind others.
 fn without_news(value: &mut Yaml, way: &mut Vec<String>) {
     match value {
         Yaml::Text(_) => {}
@@ -327,6 +332,8 @@ fn without_news(value: &mut Yaml, way: &mut Vec<String>) {
                 !matches!(key.as_str(), "oom_score_adj" | "subpath")
                     && !(of_network && key == "driver_opts")
             });
+            // There what is merged later wins.
+            entries.sort_by_key(|(key, _)| key != "<<");
             for (key, value) in entries {
                 way.push(key.clone());
                 without_news(value, way);

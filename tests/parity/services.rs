@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::values::{
     Made, boolean, cpus, duration, integer, integer_from, list, map_of, mostly, odd, pairs, plain,
-    plains, ratio, scalar, set, size, some, text, texts, with, word, woven,
+    plains, ratio, set, size, some, text, texts, with, word, woven,
 };
 use super::yaml::Yaml;
 
@@ -609,7 +609,7 @@ pub(crate) fn keys() -> Vec<(&'static str, Made)> {
         ("container_name", word()),
         ("privileged", boolean()),
         ("links", plains(&["[db]"])),
-        ("x-extension", scalar()),
+        ("x-extension", odd()),
         ("isolation", plains(&["default", "process"])),
         ("oom_score_adj", plains(&["100"])),
         (

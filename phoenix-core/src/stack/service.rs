@@ -207,7 +207,13 @@ fn mounts(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Vec<super::model:
                 _ => continue,
             };
             if let Some(item) = items.iter().find(|item| item.path() == mount.place.path) {
-                declared.knows(item, "volume", key, declared.volumes);
+                let source = item.child("source");
+                declared.knows(
+                    source.as_ref().unwrap_or(item),
+                    "volume",
+                    key,
+                    declared.volumes,
+                );
             }
         }
     }

@@ -416,6 +416,17 @@ const TABLE: &[Difference] = &[
         there: (Sent("/Name", "\"st_w\""), "drops this key"),
     },
     Difference {
+        what: "Two networks, secrets or configs of one name",
+        files: &[
+            "services: {w: {image: a, networks: [n, m]}}\nnetworks: {n: {name: x}, m: {name: x}}",
+        ],
+        docker: "makes one of the networks, by chance; makes one of the others, and fails at the next",
+        phoenix: "refuses them, in docker's way too",
+        why: "what the other one says is lost",
+        here: Refused("has the name `x` already"),
+        there: (Refused("has the name `x` already"), ""),
+    },
+    Difference {
         what: "`driver_opts` of a secret without `driver`",
         files: &[
             "services: {w: {image: a}}\nsecrets: {s: {file: Cargo.toml, driver_opts: {a: b}}}",
