@@ -1,14 +1,16 @@
 //! Compose files made at random.
 //!
 //! Most are files that docker takes; a few values in a hundred are none that it takes, so that
-//! refusals are compared too. Every key of the format occurs.
+//! refusals are compared too. Every key of the format occurs, and (in files of which several are
+//! given together) the same keys in several files.
 
 use proptest::prelude::*;
 use proptest::strategy::Union;
 
+use super::services::{keys, service};
 use super::values::{
-    Made, boolean, cpus, duration, integer, integer_from, list, map_of, mostly, odd, pairs, plain,
-    plains, ratio, scalar, set, size, some, text, texts, with, word,
+    Made, boolean, map_of, mostly, odd_scalar, pairs, plain, plains, scalar, some, text, with,
+    woven,
 };
 use super::yaml::Yaml;
 
@@ -21,553 +23,6 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 6] = [
     ("PORT", "7000"),
     ("AA", "from the shell"),
 ];
-
-fn ports() -> Made {
-    let number = || 1024..9000_u32;
-    let protocol = || proptest::sample::select(&["", "", "/tcp", "/udp", "/sctp"][..]);
-    let short = prop_oneof![
-        (number(), number(), protocol())
-            .prop_map(|(a, b, protocol)| text(format!("{a}:{b}{protocol}"))),
-        (number(), protocol()).prop_map(|(a, protocol)| text(format!("{a}{protocol}"))),
-        number().prop_map(|a| plain(a.to_string())),
-        (number(), number(), 0..4_u32, protocol()).prop_map(|(a, b, more, protocol)| {
-            text(format!("{a}-{}:{b}-{}{protocol}", a + more, b + more))
-        }),
-        (number(), number(), 0..4_u32)
-            .prop_map(|(a, b, more)| text(format!("{a}-{}:{b}", a + more))),
-        (number(), 0..3_u32).prop_map(|(a, more)| text(format!("{a}-{}", a + more))),
-        (number(), number()).prop_map(|(a, b)| text(format!("127.0.0.1:{a}:{b}"))),
-        (number(), number()).prop_map(|(a, b)| text(format!("[::1]:{a}:{b}"))),
-        number().prop_map(|a| text(format!("127.0.0.1::{a}"))),
-        texts(&[
-            "${PORT}:80",
-            "${PORT}1:80",
-            "${X:-9005}",
-            "0.0.0.0:9006:80",
-            "09007:0080"
-        ]),
-    ];
-    let long = with(
-        vec![("target", integer_from(1, 9000))],
-        0.5,
-        vec![
-            ("published", integer(9000)),
-            (
-                "protocol",
-                mostly(plains(&["tcp", "udp", "sctp"]), texts(&[""])),
-            ),
-            ("mode", mostly(plains(&["host", "ingress"]), texts(&[""]))),
-        ],
-    );
-    let bad = texts(&[
-        "",
-        "x",
-        "80:",
-        ":80",
-        "1-2:3-5",
-        "70000",
-        "80/",
-        "80:80:80",
-        "1.2.3:80:80",
-        "80-79",
-    ]);
-    set(mostly(prop_oneof![4 => short, 2 => long].boxed(), bad), 4)
-}
-
-fn volumes() -> Made {
-    let source = || {
-        proptest::sample::select(&["data", "logs", "/srv/x", "./here", "../up", "~/home", "."][..])
-    };
-    let target = || proptest::sample::select(&["/a", "/b", "/c/d", "/e/", "/é"][..]);
-    let mode = || {
-        proptest::sample::select(
-            &[
-                "",
-                "",
-                ":ro",
-                ":rw",
-                ":nocopy",
-                ":ro,nocopy",
-                ":rslave",
-                ":z",
-                ":ro,rshared",
-            ][..],
-        )
-    };
-    let short = prop_oneof![
-        5 => (source(), target(), mode()).prop_map(|(source, target, mode)| text(format!("{source}:{target}{mode}"))),
-        1 => target().prop_map(text),
-    ];
-    let target = || target().prop_map(text).boxed();
-    let shared = || {
-        vec![
-            ("read_only", boolean()),
-            ("consistency", plains(&["cached", "consistent"])),
-        ]
-    };
-    let long = prop_oneof![
-        with(
-            vec![
-                ("type", plains(&["volume"])),
-                ("source", plains(&["data", "logs"])),
-                ("target", target())
-            ],
-            0.4,
-            [
-                shared(),
-                vec![(
-                    "volume",
-                    some(
-                        0.6,
-                        vec![("nocopy", boolean()), ("subpath", plains(&["a/b", "c"]))]
-                    )
-                )]
-            ]
-            .concat(),
-        ),
-        with(
-            vec![("type", plains(&["volume"])), ("target", target())],
-            0.3,
-            shared()
-        ),
-        with(
-            vec![
-                ("type", plains(&["bind"])),
-                ("source", plains(&["/srv", "./x", "..", "~"])),
-                ("target", target())
-            ],
-            0.4,
-            [
-                shared(),
-                vec![(
-                    "bind",
-                    some(
-                        0.7,
-                        vec![("propagation", plains(&["rslave", "shared", "private"]))]
-                    )
-                )]
-            ]
-            .concat(),
-        ),
-        with(
-            vec![("type", plains(&["tmpfs"])), ("target", target())],
-            0.5,
-            [
-                shared(),
-                vec![(
-                    "tmpfs",
-                    some(0.7, vec![("size", plains(&["1024", "0", "10485760"]))])
-                )]
-            ]
-            .concat(),
-        ),
-    ];
-    let bad = prop_oneof![
-        texts(&[
-            "",
-            ":",
-            "a:b:c:d",
-            "nowhere:/a",
-            "data::ro",
-            "v:/x",
-            "data:/a:fast",
-        ]),
-        with(
-            vec![
-                (
-                    "type",
-                    plains(&["volume", "bind", "tmpfs", "nfs", "npipe", "cluster"])
-                ),
-                ("target", texts(&["/a"]))
-            ],
-            0.5,
-            vec![
-                ("source", texts(&["data", "/a", "nowhere", ""])),
-                (
-                    "bind",
-                    some(0.5, vec![("propagation", plains(&["shared"]))])
-                ),
-                ("volume", some(0.5, vec![("nocopy", boolean())])),
-                ("tmpfs", some(0.5, vec![("size", integer(5000))])),
-            ],
-        ),
-    ];
-    let item = prop_oneof![20 => short, 20 => long, 1 => bad];
-    list(item.boxed(), 3)
-}
-
-fn networks() -> Made {
-    const NAMES: &[&str] = &["front", "back", "default"];
-    let attachment = mostly(
-        prop_oneof![
-            plains(&["~", "{}"]),
-            some(
-                0.6,
-                vec![
-                    ("aliases", set(word(), 3)),
-                    ("ipv4_address", texts(&["10.0.0.9"])),
-                ]
-            ),
-        ]
-        .boxed(),
-        plains(&["true", "[a]", "{priority: 1}"]),
-    );
-    mostly(
-        prop_oneof![set(plains(NAMES), 3), map_of(NAMES, attachment),].boxed(),
-        plains(&["[nowhere]", "~", "front", "[outside]"]),
-    )
-}
-
-/// References to these objects.
-fn references(names: &'static [&'static str]) -> Made {
-    let long = with(
-        vec![("source", plains(names))],
-        0.4,
-        vec![
-            ("target", texts(&["x", "/y/z", "w.conf", "x"])),
-            ("uid", texts(&["103", "0"])),
-            ("gid", texts(&["104", ""])),
-            (
-                "mode",
-                mostly(
-                    plains(&["0440", "0o400", "288", "0", "0777", "\"${N}\""]),
-                    plains(&["\"0440\"", "x", "-1"]),
-                ),
-            ),
-        ],
-    );
-    set(prop_oneof![2 => plains(names), 2 => long].boxed(), 3)
-}
-
-fn command() -> Made {
-    prop_oneof![
-        texts(&[
-            "a b",
-            "a \"b c\"",
-            "a 'b c' d",
-            "a\\ b",
-            "a # b",
-            "",
-            "  a  ",
-            "a \"b\\\"c\"",
-            "a$$b",
-            "a 'b\"c' \"d'e\"",
-            "'' a",
-            "a\nb",
-            "sh -c \"exec x\"",
-            "a#b",
-            "a ${V} b",
-        ]),
-        list(odd(), 3),
-        mostly(
-            word(),
-            prop_oneof![
-                texts(&["a 'b", "a \"b", "a\\"]),
-                plains(&["~", "{a: b}", "[1]"])
-            ]
-            .boxed()
-        ),
-    ]
-    .boxed()
-}
-
-fn healthcheck() -> Made {
-    let test = prop_oneof![
-        texts(&["curl -f x || exit 1", "true", "a ${V}"]),
-        word().prop_map(|word| Yaml::List(vec![plain("CMD"), word])),
-        plains(&["[CMD-SHELL, \"exit 0\"]", "[NONE]", "[]", "[x]"]),
-    ];
-    let times = || {
-        vec![
-            ("interval", duration()),
-            ("timeout", duration()),
-            ("retries", integer(9)),
-            ("start_period", duration()),
-            ("start_interval", duration()),
-        ]
-    };
-    prop_oneof![
-        6 => with(vec![("test", test.boxed())], 0.5, times()),
-        1 => with(vec![("disable", boolean())], 0.3, times()),
-        1 => some(0.5, times()),
-    ]
-    .boxed()
-}
-
-fn update() -> Made {
-    some(
-        0.5,
-        vec![
-            ("parallelism", integer(5)),
-            ("delay", duration()),
-            (
-                "failure_action",
-                mostly(plains(&["pause", "continue", "rollback"]), plains(&["x"])),
-            ),
-            ("monitor", duration()),
-            ("max_failure_ratio", ratio()),
-            (
-                "order",
-                mostly(
-                    plains(&["start-first", "stop-first"]),
-                    plains(&["x", "\"\""]),
-                ),
-            ),
-        ],
-    )
-}
-
-fn deploy() -> Made {
-    let resources = some(
-        0.6,
-        vec![
-            (
-                "limits",
-                some(
-                    0.6,
-                    vec![
-                        ("cpus", cpus()),
-                        ("memory", size()),
-                        ("pids", plains(&["0", "1", "100"])),
-                    ],
-                ),
-            ),
-            (
-                "reservations",
-                some(
-                    0.5,
-                    vec![
-                        ("cpus", cpus()),
-                        ("memory", size()),
-                        (
-                            "generic_resources",
-                            list(
-                                (word(), integer(9))
-                                    .prop_map(|(kind, value)| {
-                                        Yaml::Map(vec![(
-                                            "discrete_resource_spec".to_owned(),
-                                            Yaml::Map(vec![
-                                                ("kind".to_owned(), kind),
-                                                ("value".to_owned(), value),
-                                            ]),
-                                        )])
-                                    })
-                                    .boxed(),
-                                2,
-                            ),
-                        ),
-                    ],
-                ),
-            ),
-        ],
-    );
-    let restart = some(
-        0.6,
-        vec![
-            (
-                "condition",
-                mostly(
-                    plains(&["none", "on-failure", "any"]),
-                    plains(&["always", "\"\""]),
-                ),
-            ),
-            ("delay", duration()),
-            ("max_attempts", integer(5)),
-            ("window", duration()),
-        ],
-    );
-    let placement = some(
-        0.6,
-        vec![
-            (
-                "constraints",
-                list(
-                    texts(&[
-                        "node.role == manager",
-                        "node.labels.a != b",
-                        "node.id==x",
-                        "node.hostname == ${V}",
-                    ]),
-                    2,
-                ),
-            ),
-            (
-                "preferences",
-                list(
-                    word()
-                        .prop_map(|word| Yaml::Map(vec![("spread".to_owned(), word)]))
-                        .boxed(),
-                    2,
-                ),
-            ),
-            ("max_replicas_per_node", integer(3)),
-        ],
-    );
-    some(
-        0.35,
-        vec![
-            (
-                "mode",
-                mostly(
-                    plains(&["replicated", "global", "replicated", "replicated"]),
-                    plains(&["replicated-job", "global-job", "x", "\"\"", "Global"]),
-                ),
-            ),
-            ("replicas", integer(5)),
-            ("endpoint_mode", plains(&["vip", "vip", "VIP"])),
-            ("labels", pairs()),
-            ("update_config", update()),
-            ("rollback_config", update()),
-            ("resources", resources),
-            ("restart_policy", restart),
-            ("placement", placement),
-        ],
-    )
-}
-
-fn service(image: Made, probability: f64) -> Made {
-    let limit = prop_oneof![
-        2 => integer(5000),
-        2 => with(
-            vec![
-                ("soft", plains(&["0", "5", "\"${N}\""])),
-                ("hard", plains(&["5", "5000", "0x10", "\"${X:-64}\""])),
-            ],
-            0.5,
-            vec![],
-        ),
-        1 => plains(&["-1", "0", "{soft: -1, hard: -1}", "{soft: 0, hard: 5}"]),
-    ];
-    let capabilities = || {
-        set(
-            mostly(
-                plains(&["net_admin", "SYS_TIME", "CAP_CHOWN", "chown", "ALL", "KILL"]),
-                plains(&["all", "RESET", "5"]),
-            ),
-            3,
-        )
-    };
-    with(
-        vec![("image", image)],
-        probability,
-        vec![
-            ("command", command()),
-            ("entrypoint", command()),
-            ("environment", pairs()),
-            (
-                "env_file",
-                mostly(
-                    plains(&[
-                        "./files/plain.env",
-                        "[./files/plain.env, files/second.env]",
-                        "files/bare.env",
-                        "[]",
-                    ]),
-                    plains(&["files/none.env", "files/no-key.env", "~"]),
-                ),
-            ),
-            ("labels", pairs()),
-            ("ports", ports()),
-            ("volumes", volumes()),
-            ("networks", networks()),
-            ("secrets", references(&["secret_one", "secret_two"])),
-            ("configs", references(&["config_one", "config_two"])),
-            ("healthcheck", healthcheck()),
-            ("deploy", deploy()),
-            ("hostname", odd()),
-            ("user", texts(&["1000", "a:b", ""])),
-            ("working_dir", texts(&["/srv", "a"])),
-            ("stop_grace_period", duration()),
-            ("stop_signal", plains(&["SIGTERM", "SIGQUIT", "\"9\""])),
-            ("init", plains(&["true", "false"])),
-            ("tty", boolean()),
-            ("stdin_open", boolean()),
-            ("read_only", boolean()),
-            (
-                "extra_hosts",
-                prop_oneof![
-                    set(
-                        texts(&[
-                            "a:10.0.0.1",
-                            "b=10.0.0.2",
-                            "c:::1",
-                            "d:[::1]",
-                            "e=[fe80::1]",
-                            "f:host-gateway",
-                            "g:x",
-                            "h : 10.0.0.3"
-                        ]),
-                        3
-                    ),
-                    map_of(
-                        &["a", "b", "c"],
-                        texts(&["10.0.0.1", "::1", "[::2]", "${V}"])
-                    ),
-                ]
-                .boxed(),
-            ),
-            (
-                "dns",
-                prop_oneof![
-                    texts(&["10.0.0.53", "::1"]),
-                    set(texts(&["10.0.0.53", "10.0.0.54", "2001:db8::0:1"]), 3)
-                ]
-                .boxed(),
-            ),
-            ("dns_search", prop_oneof![word(), set(word(), 2)].boxed()),
-            ("cap_add", capabilities()),
-            ("cap_drop", capabilities()),
-            ("sysctls", pairs()),
-            (
-                "ulimits",
-                map_of(&["nofile", "nproc", "core"], limit.boxed()),
-            ),
-            (
-                "logging",
-                some(
-                    0.7,
-                    vec![
-                        ("driver", plains(&["json-file", "syslog", "none"])),
-                        (
-                            "options",
-                            map_of(
-                                &["max-size", "tag", "a"],
-                                mostly(
-                                    prop_oneof![odd(), plains(&["3", "~", "1.10"])].boxed(),
-                                    plains(&["true"]),
-                                ),
-                            ),
-                        ),
-                    ],
-                ),
-            ),
-            (
-                "restart",
-                mostly(
-                    plains(&[
-                        "always",
-                        "\"no\"",
-                        "on-failure",
-                        "on-failure:3",
-                        "unless-stopped",
-                        "no",
-                    ]),
-                    plains(&["x", "\"\""]),
-                ),
-            ),
-            ("depends_on", set(plains(&["web", "db"]), 2)),
-            ("tmpfs", plains(&["/run", "[/run, /tmp]"])),
-            ("expose", plains(&["[80]", "[\"80\"]"])),
-            ("container_name", word()),
-            ("privileged", boolean()),
-            ("links", plains(&["[db]"])),
-            ("build", plains(&["."])),
-            ("x-extension", scalar()),
-            ("isolation", plains(&["default", "process"])),
-            ("oom_score_adj", plains(&["100"])),
-        ],
-    )
-}
 
 const SECRETS: &[&str] = &["./files/secret.txt", "files/other-secret.txt"];
 const CONFIGS: &[&str] = &["./files/config.txt", "files/secret.txt"];
@@ -582,12 +37,30 @@ fn object(files: &'static [&'static str], names: &'static [&'static str]) -> Mad
             ("x-extension", scalar()),
             ("external", plains(&["false"])),
         ]),
+        1 => mostly(
+            plains(&[
+                "{external: true, name: outside, file: none.txt, labels: {a: b}}",
+                "{external: true, name: outside, template_driver: golang}",
+            ]),
+            plains(&[
+                "{driver: vault, driver_opts: {a: b}}",
+                "{driver: vault, file: x}",
+                "{external: true, labels: {a: true}}",
+                "{external: true, a: b}",
+                "{external: true}",
+                "{file: files/secret.txt, driver_opts: {a: b}}",
+                "{file: files/secret.txt, driver_opts: {a: true}}",
+                "{}",
+                "~",
+            ]),
+        ),
         1 => plains(&["{external: true, name: outside}", "{external: {name: outside}}"]),
     ]
     .boxed()
 }
 
-fn network() -> Made {
+/// A network that may have one of these names.
+fn network(names: &'static [&'static str]) -> Made {
     prop_oneof![
         2 => plains(&["~", "{}"]),
         6 => some(0.35, vec![
@@ -596,10 +69,33 @@ fn network() -> Made {
             ("attachable", boolean()),
             ("internal", boolean()),
             ("labels", pairs()),
-            ("ipam", plains(&["{}", "{driver: default}", "{config: []}", "{driver: default, config: []}"])),
+            ("name", plains(names)),
+            ("external", plains(&["false"])),
+            ("ipam", mostly(
+                plains(&[
+                    "{}",
+                    "{driver: default}",
+                    "{config: []}",
+                    "{driver: default, config: []}",
+                    "{config: [{subnet: 10.201.1.0/24}]}",
+                    "{driver: default, config: [{subnet: 10.202.1.0/24}, {subnet: 10.202.2.0/24}]}",
+                ]),
+                plains(&["{config: [{}]}", "{config: [{subnet: x}]}", "{config: {}}", "~"]),
+            )),
             ("x-extension", scalar()),
         ]),
-        1 => plains(&["{external: true, name: outside}", "{external: {name: outside}}", "{external: true, name: host}"]),
+        1 => mostly(
+            plains(&[
+                "{external: true, name: outside}",
+                "{external: {name: outside}}",
+                "{external: true, name: host}",
+                "{external: true, name: outside, driver: x, internal: true, labels: [a]}",
+            ]),
+            plains(&[
+                "{external: true, name: outside, driver: 5}",
+                "{external: true, name: outside, a: b}",
+            ]),
+        ),
     ]
     .boxed()
 }
@@ -612,6 +108,9 @@ fn volume() -> Made {
             ("driver", plains(&["local", "other"])),
             ("driver_opts", map_of(&["type", "o", "n"], mostly(plains(&["nfs", "\"addr=10.0.0.1,rw\"", "5", "1.5"]), plains(&["true", "~"])))),
             ("labels", pairs()),
+            ("external", plains(&["false"])),
+            ("x-extension", scalar()),
+            ("x-cluster-spec", plains(&["{group: g}", "{}"])),
         ]),
         2 => mostly(
             plains(&["{external: true}", "{external: true, name: outside}", "{external: {name: outside}}"]),
@@ -621,67 +120,225 @@ fn volume() -> Made {
     .boxed()
 }
 
-fn file(service: impl Fn() -> Made, top: f64) -> Made {
-    let declared = |names: [&'static str; 2], value: Made| {
+/// What may stand beside services, of which each section is there with this probability.
+fn file(services: Made, top: f64) -> Made {
+    let declared = |entries: [(&'static str, Made); 2]| {
+        mostly(with(entries.to_vec(), 0.5, vec![]), plains(&["~", "[]"]))
+    };
+    let objects = |names: [&'static str; 2], files| {
         with(
-            names.iter().map(|name| (*name, value.clone())).collect(),
+            vec![
+                (names[0], object(files, &["real_one"])),
+                (names[1], object(files, &["another.one"])),
+            ],
             0.5,
             vec![],
         )
     };
     let rest = vec![
-        ("networks", declared(["front", "back"], network())),
-        ("volumes", declared(["data", "logs"], volume())),
         (
-            "secrets",
-            with(
-                vec![
-                    ("secret_one", object(SECRETS, &["real_one"])),
-                    ("secret_two", object(SECRETS, &["another.one"])),
-                ],
-                0.5,
-                vec![],
-            ),
+            "networks",
+            declared([
+                ("front", network(&["named", "${V}_net"])),
+                ("back", network(&["other"])),
+            ]),
         ),
         (
-            "configs",
-            with(
-                vec![
-                    ("config_one", object(CONFIGS, &["real_one"])),
-                    ("config_two", object(CONFIGS, &["another.one"])),
-                ],
-                0.5,
-                vec![],
-            ),
+            "volumes",
+            declared([("data", volume()), ("logs", volume())]),
         ),
+        ("secrets", objects(["secret_one", "secret_two"], SECRETS)),
+        ("configs", objects(["config_one", "config_two"], CONFIGS)),
         ("x-top", scalar()),
     ];
-    let services = with(vec![("web", service())], 0.3, vec![("db", service())]);
     with(vec![("services", services)], top, rest)
 }
 
-/// One file or two that are given together.
-pub(crate) fn files() -> BoxedStrategy<Vec<Yaml>> {
-    let images: &'static [&'static str] = &[
-        "nginx",
-        "nginx:1.27",
-        "a/b:c",
-        "registry.example.com:5000/a:1",
-        "docker.io/library/x",
-        "\"nginx:${V}\"",
-        "localhost/x",
-        "a.b/c",
-        "index.docker.io/x/y",
-    ];
-    let image = || {
-        mostly(
-            plains(images),
-            plains(&["Nginx", "~", "\"\"", "a b", "\"a:b:c\"", "5"]),
-        )
+/// One service, or another one beside it.
+fn services(web: Made, db: Made) -> Made {
+    with(
+        vec![("web", web)],
+        0.25,
+        vec![("db", db.clone()), ("Other-1", db)],
+    )
+}
+
+fn image() -> Made {
+    mostly(
+        plains(&[
+            "nginx",
+            "nginx:1.27",
+            "a/b:c",
+            "registry.example.com:5000/a:1",
+            "docker.io/library/x",
+            "\"nginx:${V}\"",
+            "localhost/x",
+            "a.b/c",
+            "index.docker.io/x/y",
+            "x@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "x:1@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ]),
+        plains(&["Nginx", "~", "\"\"", "a b", "\"a:b:c\"", "5", "x@sha256:1"]),
+    )
+}
+
+/// One file with anything in it.
+fn one() -> BoxedStrategy<Vec<Yaml>> {
+    let service = || service(image(), 0.1, keys());
+    let version = mostly(
+        plains(&["\"3.13\"", "\"3\"", "\"\"", "\"3.12\""]),
+        plains(&[
+            "\"3.0\"", "\"3.3\"", "\"3.6\"", "\"3.8\"", "\"3.9\"", "\"2\"", "3.8", "\"3.14\"",
+        ]),
+    );
+    let version = proptest::option::weighted(0.1, version);
+    (version, file(services(service(), service()), 0.98))
+        .prop_map(|(version, file)| {
+            let mut entries = match file {
+                Yaml::Map(entries) => entries,
+                _ => Vec::new(),
+            };
+            if let Some(version) = version {
+                entries.insert(0, ("version".to_owned(), version));
+            }
+            vec![Yaml::Map(entries)]
+        })
+        .boxed()
+}
+
+/// Two files or three, with the same few keys in most.
+fn several() -> BoxedStrategy<Vec<Yaml>> {
+    let all: Vec<usize> = (0..keys().len()).collect();
+    proptest::sample::subsequence(all, 1..=4)
+        .prop_flat_map(|chosen| {
+            let all = keys();
+            let keys: Vec<_> = chosen.into_iter().map(|index| all[index].clone()).collect();
+            let of = |needed: bool| {
+                let service = || match needed {
+                    true => service(image(), 0.85, keys.clone()),
+                    false => {
+                        let mut keys = keys.clone();
+                        keys.push(("image", image()));
+                        some(0.7, keys)
+                    }
+                };
+                let other = crate::services::service(image(), 0.85, keys.clone());
+                services(service(), other)
+            };
+            let first = file(of(true), 0.95);
+            let second = file(of(false), 0.5);
+            let third = proptest::option::weighted(0.2, file(of(false), 0.3));
+            (first, second, third).prop_map(|(first, second, third)| {
+                [Some(first), Some(second), third]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            })
+        })
+        .boxed()
+}
+
+/// One file with one odd value.
+fn small() -> BoxedStrategy<Vec<Yaml>> {
+    let maps = proptest::sample::select(&["labels", "environment", "sysctls"][..]);
+    let value = prop_oneof![odd_scalar(), woven()];
+    (maps, value)
+        .prop_map(|(map, value)| {
+            let entry = |key: &str, value| Yaml::Map(vec![(key.to_owned(), value)]);
+            let service = Yaml::Map(vec![
+                ("image".to_owned(), plain("nginx")),
+                (map.to_owned(), entry("AA", value)),
+            ]);
+            vec![entry("services", entry("web", service))]
+        })
+        .boxed()
+}
+
+/// One file in which aliases and merge keys bring things in.
+fn shared() -> BoxedStrategy<Vec<Yaml>> {
+    let service = || some(0.1, keys());
+    let merged = proptest::sample::select(&["*a", "*b", "[*a, *b]", "[*b, *a]", "[*a]"][..]);
+    let merging = move || {
+        (service(), merged.clone(), any::<bool>()).prop_map(|(service, merged, first)| {
+            let mut entries = match service {
+                Yaml::Map(entries) => entries,
+                _ => Vec::new(),
+            };
+            let at = if first { 0 } else { entries.len() };
+            entries.insert(at, ("<<".to_owned(), plain(merged)));
+            Yaml::Map(entries)
+        })
     };
-    let first = file(move || service(image(), 0.12), 0.98);
-    let second = file(move || service(image(), 0.1), 0.2);
-    let both = (first.clone(), second).prop_map(|(first, second)| vec![first, second]);
-    let one = first.prop_map(|first| vec![first]);
-    Union::new_weighted(vec![(3, one.boxed()), (1, both.boxed())]).boxed()
+    let common = || crate::services::service(image(), 0.1, keys());
+    let anchored = |name: &str, value| Yaml::Anchored(name.to_owned(), Box::new(value));
+    let files = (
+        common(),
+        common(),
+        file(services(merging().boxed(), merging().boxed()), 0.98),
+    );
+    files
+        .prop_map(move |(a, b, file)| {
+            let mut entries = vec![
+                ("x-a".to_owned(), anchored("a", a)),
+                ("x-b".to_owned(), anchored("b", b)),
+            ];
+            if let Yaml::Map(rest) = file {
+                entries.extend(rest);
+            }
+            vec![Yaml::Map(entries)]
+        })
+        .boxed()
+}
+
+/// Files that are given together, for a docker CLI of this version.
+pub(crate) fn files(version: (u32, u32)) -> BoxedStrategy<Vec<Yaml>> {
+    let files = Union::new_weighted(vec![
+        (6, one()),
+        (5, several()),
+        (2, small()),
+        (1, shared()),
+    ]);
+    files
+        .prop_map(move |mut files| {
+            if version < (28, 0) {
+                files
+                    .iter_mut()
+                    .for_each(|file| without_news(file, &mut Vec::new()));
+            }
+            files
+        })
+        .boxed()
+}
+
+/// Takes away what CLIs before 28 do not know, and writes what they read in another way so that they
+/// do not: words that are booleans in YAML 1.1, times, and merge keys behind others.
+fn without_news(value: &mut Yaml, way: &mut Vec<String>) {
+    match value {
+        Yaml::Text(_) => {}
+        Yaml::Plain(scalar) => {
+            let word = ["y", "yes", "n", "no", "on", "off"]
+                .iter()
+                .any(|word| scalar.eq_ignore_ascii_case(word));
+            let digits = scalar.bytes().take_while(u8::is_ascii_digit).count();
+            if word || digits == 4 && scalar[4..].starts_with('-') {
+                *value = text(scalar.clone());
+            }
+        }
+        Yaml::Anchored(_, inner) => without_news(inner, way),
+        Yaml::List(items) => items.iter_mut().for_each(|item| without_news(item, way)),
+        Yaml::Map(entries) => {
+            let of_network = way.len() >= 2 && way[way.len() - 2] == "networks" && way.len() > 2;
+            entries.retain(|(key, _)| {
+                !matches!(key.as_str(), "oom_score_adj" | "subpath")
+                    && !(of_network && key == "driver_opts")
+            });
+            // There what is merged later wins.
+            entries.sort_by_key(|(key, _)| key != "<<");
+            for (key, value) in entries {
+                way.push(key.clone());
+                without_news(value, way);
+                way.pop();
+            }
+        }
+    }
 }

@@ -117,6 +117,64 @@ pub(crate) fn odd() -> Made {
     .boxed()
 }
 
+/// A text in which variables are named rightly or wrongly.
+pub(crate) fn woven() -> Made {
+    let piece = proptest::sample::select(
+        &[
+            "$",
+            "${",
+            "}",
+            "$$",
+            "V",
+            "N",
+            "X",
+            "EMPTY",
+            ":-",
+            "-",
+            ":?",
+            "?",
+            ":",
+            "+",
+            "=",
+            " ",
+            "x",
+            "_",
+            "0",
+            "{",
+            "${V}",
+            "$X",
+            "${X:-",
+            "${EMPTY-",
+            "é",
+            "{{.Node.ID}}",
+            "\\",
+            "/",
+        ][..],
+    );
+    proptest::collection::vec(piece, 1..7)
+        .prop_map(|pieces| text(pieces.concat()))
+        .boxed()
+}
+
+/// A plain scalar that may look like a number or a time.
+pub(crate) fn odd_scalar() -> Made {
+    let made = prop_oneof![
+        4 => "[-+.0-9_xXoObBeEa-f]{1,10}",
+        1 => "[-+]?[0-9_]{1,22}",
+        1 => "[-+]?[0-9_]{1,5}\\.[0-9_]{0,5}([eE][-+]?[0-9]{1,3})?",
+        1 => "[-+]?0[xob]?[0-9a-f_]{1,20}",
+        2 => "[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([ Tt][0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(\\.[0-9]{1,3})?(Z|[-+][0-9]{2}:[0-9]{2})?)?",
+        2 => "20[0-9]{2}-1?[1-9]-[12][0-9]([ Tt]1?[0-9]:[0-5]?[0-9]:[0-5][0-9](\\.[0-9]{1,10})?(Z|[-+]0[0-9]:[0-5]0)?)?",
+        1 => "[-+.a-zA-Z0-9:,_]{1,6}",
+    ];
+    // Single dashes begin lists, and colons end keys.
+    made.prop_filter("a plain scalar", |text| {
+        text != "-" && !text.ends_with(':') && !text.starts_with([',', ':'])
+    })
+    .prop_map(plain)
+    .boxed()
+}
+
 /// A scalar as a map of texts may hold it.
 pub(crate) fn scalar() -> Made {
     let number = prop_oneof![
@@ -137,7 +195,7 @@ pub(crate) fn scalar() -> Made {
             "null", "+1", "-0", "0.0", "1.", ".5", "1e3", "1E3", "08", "09.5",
              "2020-02-30",   "1e+06", "0xFFFFFFFFFFFFFFFF", "Null",
             "18446744073709551615", "99999999999999999999",  "a-b", "1a",
-            "-", "--", "0o8", "0b2", "-0x10",  "_1", "1e", "4:5:6", "TRUEE", "=",
+            "--", "0o8", "0b2", "-0x10",  "_1", "1e", "4:5:6", "TRUEE", "=",
         ]),
     ];
     mostly(good.boxed(), plains(&["true", "False", "[a]", "{a: b}"]))

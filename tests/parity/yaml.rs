@@ -11,6 +11,8 @@ pub(crate) enum Yaml {
     Text(String),
     List(Vec<Yaml>),
     Map(Vec<(String, Yaml)>),
+    /// A value with an anchor.
+    Anchored(String, Box<Yaml>),
 }
 
 impl fmt::Display for Yaml {
@@ -26,6 +28,8 @@ impl Yaml {
             Self::Plain(_) | Self::Text(_) => false,
             Self::List(items) => !items.is_empty(),
             Self::Map(entries) => !entries.is_empty(),
+            // It begins on the line of its key.
+            Self::Anchored(..) => false,
         }
     }
 
@@ -34,6 +38,11 @@ impl Yaml {
         let indentation = "  ".repeat(depth);
         match self {
             Self::Plain(text) => write!(f, "{text}"),
+            Self::Anchored(name, value) => {
+                let space = if value.is_block() { "" } else { " " };
+                write!(f, "&{name}{space}")?;
+                value.write(f, depth)
+            }
             Self::Text(text) => write!(f, "{}", quoted(text)),
             Self::List(items) if items.is_empty() => write!(f, "[]"),
             Self::Map(entries) if entries.is_empty() => write!(f, "{{}}"),
@@ -62,8 +71,11 @@ impl Yaml {
     }
 }
 
-/// A text as YAML and JSON both write it; plain where that is plainly a text.
+/// A text as YAML and JSON both write it; plain where that is plainly a text, or a merge key.
 fn quoted(text: &str) -> String {
+    if text == "<<" {
+        return text.to_owned();
+    }
     let plain = |c: char| c.is_ascii_lowercase() || c == '_';
     let words = [
         "", "y", "n", "yes", "no", "on", "off", "true", "false", "null",

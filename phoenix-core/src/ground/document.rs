@@ -155,7 +155,14 @@ fn parse_tree(name: &Arc<Path>, text: &str) -> Result<Node, Problem> {
         },
     };
     match serde_saphyr::from_str_with_options::<Tree>(text, options) {
-        Ok(tree) => Ok(tree.into_node(text, start())),
+        Ok(tree) => tree.into_node(text, start()).map_err(|fault| Problem {
+            position: fault.position,
+            path: String::new(),
+            offending: fault.offending.as_deref().map(quoted),
+            message: fault.message.to_owned(),
+            suggestion: None,
+            source: name.clone(),
+        }),
         Err(error) => Err(Problem {
             position: error.location().map_or_else(start, |location| {
                 position_of(location).unwrap_or_else(start)
@@ -172,12 +179,12 @@ fn parse_tree(name: &Arc<Path>, text: &str) -> Result<Node, Problem> {
     }
 }
 
+const TWICE: &str = "the key occurs twice in its map";
+
 fn message_of(error: &serde_saphyr::Error) -> String {
     match error.without_snippet() {
         // Their own messages name functions and options of the parser.
-        serde_saphyr::Error::DuplicateMappingKey { .. } => {
-            "the key occurs twice in its map".to_owned()
-        }
+        serde_saphyr::Error::DuplicateMappingKey { .. } => TWICE.to_owned(),
         serde_saphyr::Error::MultipleDocuments { .. } => {
             "a second YAML document begins here; one is expected".to_owned()
         }
@@ -528,52 +535,100 @@ fn position_of(location: Location) -> Option<Position> {
     (line > 0 && column > 0).then_some(Position { line, column })
 }
 
+/// What the parser lets pass and we do not.
+struct Fault {
+    position: Position,
+    offending: Option<String>,
+    message: &'static str,
+}
+
+/// The text of a value as it stands in the document.
+fn written(defined: Location, text: &str) -> Option<&str> {
+    let span = defined.span();
+    let from = usize::try_from(span.byte_offset()?).ok()?;
+    let length = usize::try_from(span.byte_len()?).ok()?;
+    text.get(from..from.checked_add(length)?).map(str::trim)
+}
+
 impl Tree {
     /// `outer` is the position of what holds it, for a value that has none of its own.
-    fn into_node(self, text: &str, outer: Position) -> Node {
+    fn into_node(self, text: &str, outer: Position) -> Result<Node, Fault> {
         let Self(Spanned { value, defined, .. }) = self;
         let position = position_of(defined).unwrap_or(outer);
-        let plain = matches!(value, Raw::Bool(_) | Raw::Integer(_) | Raw::Float(_));
-        let written = plain
-            .then(|| {
-                let span = defined.span();
-                let from = usize::try_from(span.byte_offset()?).ok()?;
-                let length = usize::try_from(span.byte_len()?).ok()?;
-                text.get(from..from.checked_add(length)?)
-                    .map(|written| written.trim().into())
-            })
-            .flatten();
+        let mut plain = None;
         let value = match value {
-            Raw::Null => Value::Null,
-            Raw::Bool(value) => Value::Bool(value),
-            Raw::Integer(value) => Value::Integer(value),
-            Raw::Float(value) => Value::Float(value),
+            Raw::Null => {
+                // `!!null` makes nothing of any text.
+                let something = written(defined, text).filter(|text| {
+                    !matches!(*text, "" | "~" | "null" | "Null" | "NULL" | "\"\"" | "''")
+                });
+                if let Some(something) = something {
+                    return Err(Fault {
+                        position,
+                        offending: Some(something.to_owned()),
+                        message: "this is not nothing, as its tag says",
+                    });
+                }
+                Value::Null
+            }
+            Raw::Bool(value) => {
+                plain = written(defined, text);
+                Value::Bool(value)
+            }
+            Raw::Integer(value) => {
+                plain = written(defined, text);
+                Value::Integer(value)
+            }
+            Raw::Float(value) => {
+                plain = written(defined, text);
+                Value::Float(value)
+            }
+            // The parser's way to write what is no finite number, and numbers that are too large.
+            Raw::String(value) if matches!(value.as_str(), ".inf" | "-.inf" | ".nan") => {
+                let own =
+                    written(defined, text).filter(|own| !own.starts_with(['"', '\'', '|', '>']));
+                Value::String(own.map_or(value, str::to_owned))
+            }
             Raw::String(value) => Value::String(value),
             Raw::List(items) => Value::List(
                 items
                     .into_iter()
                     .map(|item| item.into_node(text, position))
-                    .collect(),
+                    .collect::<Result<_, _>>()?,
             ),
-            Raw::Map(entries) => Value::Map(Map {
-                entries: entries
-                    .into_iter()
-                    .map(|(key, value)| {
-                        let key_position = position_of(key.defined).unwrap_or(position);
-                        Entry {
-                            key: key.value,
-                            key_position,
-                            value: value.into_node(text, key_position),
-                        }
-                    })
-                    .collect(),
-            }),
+            Raw::Map(entries) => {
+                let mut map = indexmap::IndexMap::with_capacity(entries.len());
+                for (key, value) in entries {
+                    let key_position = position_of(key.defined).unwrap_or(position);
+                    let entry = Entry {
+                        key: key.value,
+                        key_position,
+                        value: value.into_node(text, key_position)?,
+                    };
+                    let Some(own) = map.get(&entry.key) else {
+                        map.insert(entry.key.clone(), entry);
+                        continue;
+                    };
+                    // Two keys that were not written alike: `1` and `"1"`. What a merge key brings
+                    // in stands before the map, and yields to what is written there.
+                    if key_position >= position {
+                        return Err(Fault {
+                            position: key_position,
+                            offending: Some(own.key.clone()),
+                            message: TWICE,
+                        });
+                    }
+                }
+                Value::Map(Map {
+                    entries: map.into_values().collect(),
+                })
+            }
         };
-        Node {
+        Ok(Node {
             value,
             position,
-            written,
-        }
+            written: plain.map(Into::into),
+        })
     }
 }
 

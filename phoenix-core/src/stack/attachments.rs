@@ -73,7 +73,7 @@ pub(super) fn files(
         if !declared.knows(&source_at, what, &file.source, known) {
         } else if files.iter().any(|other| other.target == file.target)
             // Of one of several files docker keeps the last of a source, when it merges them.
-            && (declared.whole || !declared.as_docker())
+            && !declared.is_docker_part()
         {
             item.refuse(format!("another {what} has the target `{}`", file.target));
         } else {

@@ -476,11 +476,15 @@ pub(super) fn network(name: &str, network: &NetworkDeclaration, labels: Texts) -
     );
     if network.ipam_driver.is_some() || !network.subnets.is_empty() {
         let mut ipam = Object::new();
-        put_text(&mut ipam, "Driver", network.ipam_driver.as_deref());
+        let driver = network.ipam_driver.as_deref().unwrap_or_default();
+        put(&mut ipam, "Driver", driver);
         let subnets: Vec<Value> = network
             .subnets
             .iter()
-            .map(|subnet| json!({"Subnet": subnet}))
+            .map(|subnet| match subnet.as_str() {
+                "" => json!({}),
+                subnet => json!({ "Subnet": subnet }),
+            })
             .collect();
         put_list(&mut ipam, "Config", subnets);
         put(&mut body, "IPAM", ipam);

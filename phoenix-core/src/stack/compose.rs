@@ -19,6 +19,7 @@ use super::interpolate::{Grammar, Variables, interpolate, nested};
 use super::load::{content, directory_of, end_of_files, of_file, text_of};
 use super::merge::{self, Rules};
 use super::options::{Dialect, LoadOptions};
+use super::tags;
 
 /// How deep files may include and extend each other.
 const DEPTH: usize = 16;
@@ -127,27 +128,6 @@ fn with_files(variables: &Variables, files: &[PathBuf]) -> Result<Variables, Str
     Ok(all)
 }
 
-/// Where `text` has the tags by which an override takes something away: line, column and tag.
-fn tags(text: &str) -> Vec<(u32, u32, &'static str)> {
-    let mut found = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        for tag in ["!reset", "!override"] {
-            for (at, _) in line.match_indices(tag) {
-                let before = line[..at].trim_end();
-                let after = line[at + tag.len()..].chars().next();
-                let is_value = before.is_empty() || before.ends_with([':', '-', '[', ',', '{']);
-                let is_whole = after.is_none_or(|next| " \t,]}[{".contains(next));
-                let commented = before.starts_with('#') || before.contains(" #");
-                if is_value && is_whole && !commented {
-                    let column = u32::try_from(line[..at].chars().count()).unwrap_or(u32::MAX - 1);
-                    found.push((number, column + 1, tag));
-                }
-            }
-        }
-    }
-    found
-}
-
 /// Takes services out that belong to profiles of which none is chosen.
 fn leave_out(root: &mut Map, chosen: &[String]) {
     let Some(services) = root.get_mut("services").and_then(map_mut) else {
@@ -206,7 +186,7 @@ impl Composer<'_> {
             let root = self.with_included(root, path, directory, variables)?;
             merged = Some(match merged {
                 None => root,
-                Some(base) => merge::merge(base, root, Rules::Compose, self.findings),
+                Some(base) => merge::merge(base, root, Rules::Phoenix, self.findings),
             });
         }
         merged
@@ -221,19 +201,7 @@ impl Composer<'_> {
                 return None;
             }
         };
-        for (line, column, tag) in tags(text) {
-            let problem = Problem {
-                source: path.into(),
-                position: Position { line, column },
-                path: String::new(),
-                offending: Some(tag.to_owned()),
-                message: "this tag is not supported: the value would be merged as if it were not \
-                          there"
-                    .to_owned(),
-                suggestion: None,
-            };
-            self.findings.add(root.position, problem);
-        }
+        tags::check(root.position, path, text, false, self.findings);
         if map(&root).is_none() {
             self.findings.refuse(
                 root.position,
@@ -282,12 +250,12 @@ impl Composer<'_> {
                 self.included(item, &format!("include[{index}]"), directory, variables)?;
             below = Some(match below {
                 None => included,
-                Some(base) => merge::merge(base, included, Rules::Compose, self.findings),
+                Some(base) => merge::merge(base, included, Rules::Phoenix, self.findings),
             });
         }
         self.including.pop();
         Some(match below {
-            Some(base) => merge::merge(base, root, Rules::Compose, self.findings),
+            Some(base) => merge::merge(base, root, Rules::Phoenix, self.findings),
             None => root,
         })
     }

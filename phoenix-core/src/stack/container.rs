@@ -30,7 +30,7 @@ pub(super) fn healthcheck(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<He
     let test = match map.get("test") {
         None => Vec::new(),
         Some(at) => {
-            if disable {
+            if disable && !declared.is_docker_part() {
                 at.refuse("a check that is disabled has no test");
                 return None;
             }

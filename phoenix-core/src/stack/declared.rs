@@ -33,6 +33,9 @@ pub(super) struct Declaring<'a> {
     pub(super) stack: &'a str,
     pub(super) directory: &'a Path,
     pub(super) options: &'a LoadOptions,
+    /// Whether this is the whole stack and not one of several files of it, of which another may
+    /// name another file.
+    pub(super) whole: bool,
 }
 
 /// The declarations under `key`, each read by `read` from its value, its key and the key's
@@ -62,8 +65,9 @@ fn own(map: &Fields<'_>, key: &str) -> Option<Option<String>> {
     })
 }
 
-/// Whether the object is external, and its name. What else is written there is refused then.
-fn external(map: &Fields<'_>, others: &[&str]) -> Option<(bool, Option<String>)> {
+/// Whether the object is external, and its name. What else is written there is refused then, or
+/// (where `forgotten`) forgotten.
+fn external(map: &Fields<'_>, others: &[&str], forgotten: bool) -> Option<(bool, Option<String>)> {
     let mut name = own(map, "name")?;
     let Some(at) = map.get("external") else {
         return Some((false, name));
@@ -82,17 +86,26 @@ fn external(map: &Fields<'_>, others: &[&str]) -> Option<(bool, Option<String>)>
     };
     if external {
         for key in others {
-            if let Some(other) = map.get(key) {
-                other.refuse(
+            match map.get(key) {
+                Some(other) if forgotten => {
+                    other.warn("docker does not make what is external, and drops this key");
+                }
+                Some(other) => other.refuse(
                     "what is external is not made by this stack: only its `name` can be given",
-                );
+                ),
+                None => {}
             }
         }
     }
     Some((external, name))
 }
 
-pub(super) fn network(at: &Cursor<'_>, key: &str) -> Option<NetworkDeclaration> {
+/// Reads a network.
+pub(super) fn network(
+    at: &Cursor<'_>,
+    key: &str,
+    options_of_files: &LoadOptions,
+) -> Option<NetworkDeclaration> {
     if at.is_null() {
         return Some(NetworkDeclaration::default());
     }
@@ -121,7 +134,7 @@ pub(super) fn network(at: &Cursor<'_>, key: &str) -> Option<NetworkDeclaration> 
         "ipam",
         "labels",
     ];
-    let (external, name) = external(&map, &own_keys)?;
+    let (external, name) = external(&map, &own_keys, options_of_files.as_docker())?;
     let mut network = NetworkDeclaration {
         name: name.or_else(|| external.then(|| key.to_owned())),
         external,
@@ -145,16 +158,25 @@ pub(super) fn network(at: &Cursor<'_>, key: &str) -> Option<NetworkDeclaration> 
         network.ipam_driver = own(&map, "driver")?;
         if let Some(at) = map.get("config") {
             network.subnets = at.each(|item| {
-                let subnet = fields(
+                let map = fields(
                     &item,
                     &["subnet"],
                     &[("gateway", "compose files of stacks cannot choose a gateway")],
-                )?
-                .required("subnet")?;
+                )?;
+                if options_of_files.as_docker() && map.get("subnet").is_none() {
+                    item.warn("the key `subnet` is missing");
+                    return Some(String::new());
+                }
+                let subnet = map.required("subnet")?;
                 let written = text(&subnet)?;
                 if !is_cidr(written) {
-                    subnet.refuse("a subnet is written like `10.20.0.0/24`");
-                    return None;
+                    const FORM: &str = "a subnet is written like `10.20.0.0/24`";
+                    // Docker leaves it to the engine, which hears of networks that are used.
+                    if !options_of_files.as_docker() {
+                        subnet.refuse(FORM);
+                        return None;
+                    }
+                    subnet.warn(FORM);
                 }
                 Some(written.to_owned())
             })?;
@@ -190,7 +212,7 @@ pub(super) fn volume(at: &Cursor<'_>) -> Option<VolumeDeclaration> {
         spec.refuse(CLUSTER);
         return None;
     }
-    let (external, name) = external(&map, &["driver", "driver_opts", "labels"])?;
+    let (external, name) = external(&map, &["driver", "driver_opts", "labels"], false)?;
     let mut volume = VolumeDeclaration {
         name,
         external,
@@ -230,7 +252,7 @@ pub(super) fn config(
         "labels",
         "template_driver",
     ];
-    let (external, name) = external(&map, &own_keys)?;
+    let (external, name) = external(&map, &own_keys, how.options.as_docker())?;
     let labels = declared_labels(&map)?;
     let template_driver = own(&map, "template_driver")?;
     let place = name_place(&map, at, position);
@@ -242,6 +264,10 @@ pub(super) fn config(
         place: place.clone(),
     };
     if external {
+        return Some(declaration(None));
+    }
+    if !how.whole {
+        optional(&map, "file", |at| text(at).map(drop))?;
         return Some(declaration(None));
     }
     let (source, from) = match how.options.dialect {
@@ -321,7 +347,7 @@ pub(super) fn secret(
         "driver_opts",
         "template_driver",
     ];
-    let (external, name) = external(&map, &own_keys)?;
+    let (external, name) = external(&map, &own_keys, how.options.as_docker())?;
     let labels = declared_labels(&map)?;
     let template_driver = own(&map, "template_driver")?;
     let driver = own(&map, "driver")?;
@@ -339,13 +365,20 @@ pub(super) fn secret(
             name: driver,
             options: driver_options,
         }
+    } else if !how.whole {
+        optional(&map, "file", |at| text(at).map(drop))?;
+        ObjectSource::External
     } else {
-        if let Some(options) = map.get("driver_opts") {
-            options.refuse("without a `driver` these options mean nothing");
+        match map.get("driver_opts") {
+            Some(options) if how.options.as_docker() => {
+                options.warn("without a `driver` docker drops this key");
+            }
+            Some(options) => options.refuse("without a `driver` these options mean nothing"),
+            None => {}
         }
         secret_source(&map, how)?
     };
-    if source != ObjectSource::External {
+    if how.whole && source != ObjectSource::External {
         check_object_name(at, (position, &map), how.stack, key, name.as_deref());
     }
     Some(SecretDeclaration {

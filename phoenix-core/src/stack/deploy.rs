@@ -5,7 +5,10 @@
 use crate::ground::document::{Cursor, Fields};
 
 use super::model::{Deploy, EndpointMode, Mode, Placement, Resources, RestartPolicy, UpdateConfig};
-use super::reading::{fields, filled, integer, labels, memory, processors, ratio, text, time};
+use super::reading::{
+    fields, filled, integer, labels, memory, optional, processors, ratio, text, time,
+};
+use super::service::Declared;
 
 const MODES: &[(&str, Mode)] = &[
     ("replicated", Mode::Replicated(None)),
@@ -32,9 +35,9 @@ const ORDERS: &[(&str, &str)] = &[("stop-first", "stop-first"), ("start-first", 
 const LEAST_MEMORY: i64 = 4 << 20;
 const LEAST_CPUS: i64 = 1_000_000;
 
-/// Reads `deploy`; nothing written is the default. With `as_docker` what docker lets pass is let
-/// pass.
-pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
+/// Reads `deploy`; nothing written is the default.
+pub(super) fn deploy(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Deploy> {
+    let as_docker = declared.as_docker();
     if at.is_null() {
         return Some(Deploy::default());
     }
@@ -54,7 +57,7 @@ pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
         &[],
     )?;
     let mut deploy = Deploy {
-        mode: mode(&map)?,
+        mode: mode(&map, declared)?,
         ..Deploy::default()
     };
     if let Some(at) = map.get("labels") {
@@ -69,16 +72,16 @@ pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
         });
     }
     if let Some(at) = map.get("placement") {
-        deploy.placement = placement(&at)?;
+        deploy.placement = placement(&at, declared)?;
     }
     if let Some(at) = map.get("resources") {
         let map = fields(&at, &["limits", "reservations"], &[])?;
         deploy.limits = match map.get("limits") {
-            Some(at) => Some(limits(&at)?),
+            Some(at) => Some(limits(&at, declared)?),
             None => None,
         };
         deploy.reservations = match map.get("reservations") {
-            Some(at) => Some(reservations(&at)?),
+            Some(at) => Some(reservations(&at, declared)?),
             None => None,
         };
     }
@@ -87,9 +90,15 @@ pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
     }
     for key in ["update_config", "rollback_config"] {
         let Some(at) = map.get(key) else { continue };
-        if deploy.mode.is_job() {
-            at.refuse("jobs are never updated or rolled back: they run again");
-            continue;
+        if deploy.mode.is_job() && !declared.is_docker_part() {
+            const NEVER: &str = "jobs are never updated or rolled back: they run again";
+            // The engine takes how a job would be rolled back, and refuses how it is updated.
+            if as_docker && key == "rollback_config" {
+                at.warn(NEVER);
+            } else {
+                at.refuse(NEVER);
+                continue;
+            }
         }
         if key == "update_config" {
             deploy.update_config = Some(update_config(&at, FAILURE_ACTIONS)?);
@@ -109,7 +118,7 @@ pub(super) fn deploy(at: &Cursor<'_>, as_docker: bool) -> Option<Deploy> {
     Some(deploy)
 }
 
-fn mode(map: &Fields<'_>) -> Option<Mode> {
+fn mode(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Mode> {
     let mode = match map.get("mode") {
         // An empty text is as good as none.
         Some(at) if at.node().text() != Some("") => at.word(MODES)?,
@@ -122,6 +131,7 @@ fn mode(map: &Fields<'_>) -> Option<Mode> {
     match mode {
         Mode::Replicated(_) => Some(Mode::Replicated(Some(replicas))),
         Mode::ReplicatedJob(_) => Some(Mode::ReplicatedJob(Some(replicas))),
+        Mode::Global | Mode::GlobalJob if declared.is_docker_part() => Some(mode),
         Mode::Global | Mode::GlobalJob => {
             at.refuse("a global service has as many tasks as there are nodes; remove `replicas`");
             None
@@ -129,7 +139,7 @@ fn mode(map: &Fields<'_>) -> Option<Mode> {
     }
 }
 
-fn placement(at: &Cursor<'_>) -> Option<Placement> {
+fn placement(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Placement> {
     let map = fields(
         at,
         &["constraints", "preferences", "max_replicas_per_node"],
@@ -139,7 +149,7 @@ fn placement(at: &Cursor<'_>) -> Option<Placement> {
     if let Some(at) = map.get("constraints") {
         placement.constraints = at.each(|item| {
             let constraint = text(&item)?;
-            if !is_constraint(constraint) {
+            if !is_constraint(constraint) && !declared.is_docker_part() {
                 item.refuse("a constraint is written like `node.role == manager` or `node.labels.disk != slow`");
                 return None;
             }
@@ -148,8 +158,15 @@ fn placement(at: &Cursor<'_>) -> Option<Placement> {
     }
     if let Some(at) = map.get("preferences") {
         placement.spread = at.each(|item| {
-            let spread = fields(&item, &["spread"], &[])?.required("spread")?;
-            filled(&spread).map(str::to_owned)
+            let map = fields(&item, &["spread"], &[])?;
+            if declared.as_docker() {
+                let spread = optional(&map, "spread", |at| text(at).map(str::to_owned))?;
+                if spread.is_empty() {
+                    item.warn("tasks are spread over nothing");
+                }
+                return Some(spread);
+            }
+            filled(&map.required("spread")?).map(str::to_owned)
         })?;
     }
     if let Some(at) = map.get("max_replicas_per_node") {
@@ -174,35 +191,50 @@ fn is_constraint(text: &str) -> bool {
         && value.chars().all(in_value)
 }
 
-fn least(at: &Cursor<'_>, amount: i64, least: i64, what: &str) -> Option<i64> {
-    if amount != 0 && amount < least {
+fn least(
+    (at, declared): (&Cursor<'_>, &Declared<'_>),
+    amount: i64,
+    least: i64,
+    what: &str,
+) -> Option<i64> {
+    if amount != 0 && amount < least && !declared.is_docker_part() {
         at.refuse(format!("the engine allows no less than {what}"));
         return None;
     }
     Some(amount)
 }
 
-fn cpus_and_memory(map: &Fields<'_>) -> Option<Resources> {
+fn cpus_and_memory(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Resources> {
     let mut resources = Resources::default();
     if let Some(at) = map.get("cpus") {
-        resources.nano_cpus = least(&at, processors(&at)?, LEAST_CPUS, "0.001 processors")?;
+        resources.nano_cpus = least(
+            (&at, declared),
+            processors(&at)?,
+            LEAST_CPUS,
+            "0.001 processors",
+        )?;
     }
     if let Some(at) = map.get("memory") {
-        resources.memory = least(&at, memory(&at)?, LEAST_MEMORY, "4 MiB of memory")?;
+        resources.memory = least(
+            (&at, declared),
+            memory(&at)?,
+            LEAST_MEMORY,
+            "4 MiB of memory",
+        )?;
     }
     Some(resources)
 }
 
-fn limits(at: &Cursor<'_>) -> Option<Resources> {
+fn limits(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Resources> {
     let map = fields(at, &["cpus", "memory", "pids"], &[])?;
-    let mut limits = cpus_and_memory(&map)?;
+    let mut limits = cpus_and_memory(&map, declared)?;
     if let Some(at) = map.get("pids") {
         limits.pids = integer(&at, 0..=i64::MAX)?;
     }
     Some(limits)
 }
 
-fn reservations(at: &Cursor<'_>) -> Option<Resources> {
+fn reservations(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Resources> {
     let map = fields(
         at,
         &["cpus", "memory", "generic_resources"],
@@ -211,7 +243,7 @@ fn reservations(at: &Cursor<'_>) -> Option<Resources> {
             "a swarm reserves devices as `generic_resources` only",
         )],
     )?;
-    let mut reservations = cpus_and_memory(&map)?;
+    let mut reservations = cpus_and_memory(&map, declared)?;
     if let Some(at) = map.get("generic_resources") {
         reservations.generic = at.each(|item| {
             let spec = fields(&item, &["discrete_resource_spec"], &[])?

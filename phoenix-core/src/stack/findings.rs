@@ -74,6 +74,11 @@ impl Findings {
         self.problems.push((position, problem));
     }
 
+    /// Takes over something suspicious that has its place already.
+    pub(super) fn add_warning(&mut self, position: Position, warning: Problem) {
+        self.warnings.push((position, warning));
+    }
+
     fn problem(
         &self,
         position: Position,
@@ -93,7 +98,9 @@ impl Findings {
         }
     }
 
-    /// Reads `root` with `read`, and takes over what is found. `None` when there were problems.
+    /// Reads `root` with `read`, and takes over what is found, but at places of which something is
+    /// told already: what could not be replaced there is wrong in other ways too. `None` when there
+    /// were problems.
     pub(super) fn read<T>(
         &mut self,
         root: &Node,
@@ -110,8 +117,25 @@ impl Findings {
                 result
             }
             Err(Problems(problems)) => {
-                let problems = problems.into_iter().map(|problem| (at, problem));
-                self.problems.extend(problems);
+                let (source, start) = self.sources.locate(at);
+                let before = self.problems.len();
+                for problem in problems {
+                    let told = self.problems[..before].iter().any(|(_, other)| {
+                        (&other.source, other.position) == (&problem.source, problem.position)
+                    });
+                    // Its place in the tree, if it is in the file that this begins with.
+                    let line = (at.line - start.line).saturating_add(problem.position.line);
+                    let place = match problem.source == source {
+                        true => Position {
+                            line,
+                            ..problem.position
+                        },
+                        false => at,
+                    };
+                    if !told {
+                        self.problems.push((place, problem));
+                    }
+                }
                 None
             }
         }

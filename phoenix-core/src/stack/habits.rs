@@ -49,16 +49,19 @@ pub(super) fn apply(root: &mut Node, options: &LoadOptions, findings: &mut Findi
             .service(service, options);
         }
     }
-    for section in ["networks", "secrets", "configs", "volumes"] {
-        for (key, declared) in children(root, section) {
-            let path = child_path(section, key);
-            if let Some(declared) = map_mut(declared) {
-                Habits {
-                    findings,
-                    path: &path,
-                }
-                .declared(section, declared);
-            }
+    for (key, volume) in children(root, "volumes") {
+        let path = child_path("volumes", key);
+        if let Some(volume) = map_mut(volume) {
+            let mut habits = Habits {
+                findings,
+                path: &path,
+            };
+            habits.drop(
+                volume,
+                "",
+                "x-cluster-spec",
+                "`docker stack deploy` makes no cluster volumes, and drops this key without a word",
+            );
         }
     }
 }
@@ -235,6 +238,15 @@ impl Habits<'_> {
 
     /// Takes the address, and a published port 0, out of a port in short form.
     fn port(&mut self, index: usize, port: &mut Node) {
+        if let Value::String(text) = &port.value
+            && let Some(without) = text.strip_suffix('/')
+        {
+            let (text, without) = (text.clone(), without.to_owned());
+            let message = "docker takes an empty protocol for `tcp`";
+            let rest = format!(".ports[{index}]");
+            self.warn(port.position, &rest, Some(&text), message);
+            port.value = Value::String(without);
+        }
         let Value::String(text) = &port.value else {
             return;
         };
@@ -404,44 +416,6 @@ impl Habits<'_> {
             put(key, Node::new(Value::Map(inner), position));
         }
         Some(long)
-    }
-
-    fn declared(&mut self, section: &str, declared: &mut Map) {
-        let external = match declared.get("external").map(|node| &node.value) {
-            Some(Value::Bool(external)) => *external,
-            Some(Value::Map(_)) => true,
-            _ => false,
-        };
-        if section == "volumes" {
-            self.drop(
-                declared,
-                "",
-                "x-cluster-spec",
-                "`docker stack deploy` makes no cluster volumes, and drops this key without a word",
-            );
-        } else if external {
-            let extensions: Vec<String> = declared
-                .iter()
-                .map(|entry| entry.key.clone())
-                .filter(|key| key.starts_with("x-"))
-                .collect();
-            let mut known = vec!["name", "external"];
-            known.extend(extensions.iter().map(String::as_str));
-            self.keep(
-                declared,
-                "",
-                &known,
-                "docker does not make what is external, and drops this key",
-            );
-        }
-        if section == "secrets" && is_empty(declared.get("driver")) {
-            self.drop(
-                declared,
-                "",
-                "driver_opts",
-                "without a `driver` docker drops this key",
-            );
-        }
     }
 }
 

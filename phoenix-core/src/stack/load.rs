@@ -11,12 +11,13 @@ use super::findings::Findings;
 use super::interpolate::{Grammar, interpolate};
 use super::merge::{self, Rules};
 use super::model::{
-    ConfigDeclaration, NetworkDeclaration, Place, SecretDeclaration, Service, VolumeDeclaration,
+    ConfigDeclaration, NetworkDeclaration, ObjectSource, Place, SecretDeclaration, Service,
+    VolumeDeclaration,
 };
 use super::options::{Dialect, LoadOptions};
 use super::reading::extensible;
 use super::service::{Declared, service};
-use super::{environment, habits, repeats, versions};
+use super::{environment, habits, repeats, scalars, tags, versions};
 
 /// Compose files that describe a stack, validated: every reference within them resolves.
 #[derive(Debug, Clone)]
@@ -104,6 +105,16 @@ impl ComposeFile {
                 super::compose::files(files, stack, &directory, options, &mut findings)
             }
         };
+        // What is wrong beside variables that could not be replaced is told in the same run. (Of
+        // several files of the swarm's dialect each has been looked at by itself.)
+        if let Some((root, options)) = &prepared
+            && !findings.is_clean()
+            && (files.len() == 1 || options.dialect == Dialect::Compose)
+        {
+            findings.check(root, |reader| {
+                file(&reader.root(), stack, &directory, options, true);
+            });
+        }
         let veil = findings.veil();
         let veiled = |problems: Problems| -> Problems {
             let problems = problems.0.into_iter().map(|problem| veil.over(problem));
@@ -266,13 +277,17 @@ fn swarm_files(
     let mut first_version = None;
     let mut merged: Option<Node> = None;
     for (path, text) in files {
-        let root = match findings.sources.parse(*path, text) {
+        let mut root = match findings.sources.parse(*path, text) {
             Ok(root) => root,
             Err(problem) => {
                 findings.add(end_of_files(), problem);
                 continue;
             }
         };
+        tags::check(root.position, path, text, options.as_docker(), findings);
+        if options.as_docker() {
+            scalars::apply(&mut root, text, findings);
+        }
         let minor = versions::version(&root, findings);
         versions::refuse_later_keys(&root, minor, findings);
         if *first_version.get_or_insert(minor) != minor {
@@ -350,8 +365,11 @@ fn file(
         stack,
         directory,
         options,
+        whole,
     };
-    let networks = section(&map, "networks", |at, key, _| declared::network(at, key));
+    let networks = section(&map, "networks", |at, key, _| {
+        declared::network(at, key, options)
+    });
     let volumes = section(&map, "volumes", |at, _, _| declared::volume(at));
     let configs = section(&map, "configs", |at, key, position| {
         declared::config(at, key, position, how)
@@ -412,7 +430,10 @@ fn file(
         secrets: secrets?,
         warnings: Vec::new(),
     };
-    check_network_names(&map, &file);
+    if whole {
+        check_network_names(&map, &file);
+        refuse_shared_names(&map, &file);
+    }
     Some(file)
 }
 
@@ -430,6 +451,45 @@ fn check_network_names(map: &Fields<'_>, file: &ComposeFile) {
             let name = network.name.clone().unwrap_or_else(|| file.scoped(key));
             check_name(&value, position, "network", &name);
         }
+    }
+}
+
+/// Refuses networks, secrets and configs that would be made under one name.
+fn refuse_shared_names(map: &Fields<'_>, file: &ComposeFile) {
+    let networks = file
+        .networks
+        .iter()
+        .map(|(key, network)| (key, &network.name, network.external));
+    let secrets = file.secrets.iter().map(|(key, secret)| {
+        let external = secret.source == ObjectSource::External;
+        (key, &secret.name, external)
+    });
+    let configs = file
+        .configs
+        .iter()
+        .map(|(key, config)| (key, &config.name, config.content.is_none()));
+    let mut made: Vec<(&str, String)> = Vec::new();
+    let all = (networks.map(|one| ("networks", one)))
+        .chain(secrets.map(|one| ("secrets", one)))
+        .chain(configs.map(|one| ("configs", one)));
+    for (section, (key, name, external)) in all {
+        if external {
+            continue;
+        }
+        let name = name.clone().unwrap_or_else(|| file.scoped(key));
+        if made.contains(&(section, name.clone())) {
+            let declared = map.get(section).and_then(|at| at.child(key));
+            let at = declared
+                .as_ref()
+                .and_then(|at| at.child("name"))
+                .or(declared.clone());
+            if let Some(at) = at {
+                at.refuse(format!(
+                    "another one of the {section} has the name `{name}` already"
+                ));
+            }
+        }
+        made.push((section, name));
     }
 }
 

@@ -1,12 +1,15 @@
 //! One compose file laid over another.
 //!
-//! What is declared beside services is replaced as a whole. Services are merged key by key: texts,
-//! numbers and booleans are replaced; maps are joined; lists are appended, without removing
-//! what then stands there twice; ports, mounts and files are joined by what identifies them
-//! (published port, target, source) and sorted by it; commands and tests are replaced.
+//! Services, and what is declared beside them, are merged key by key: texts, numbers and booleans
+//! are replaced; maps are joined; lists are appended, without removing what then stands there
+//! twice; ports, mounts and files are joined by what identifies them (published port, target,
+//! source) and sorted by it; commands and tests are replaced. Where a later file has another
+//! driver, the options of the earlier one are none of its; where it makes something external, or
+//! no longer so, nothing is left of the earlier declaration.
 //!
 //! Invariants: nodes keep their positions, so that what is wrong afterwards is told of the right
-//! file; both files are right by themselves. By [`Rules::Phoenix`] laying over is associative.
+//! file; both files are right by themselves. By [`Rules::Phoenix`] laying over is associative, as
+//! long as no two files disagree about a driver or about what is external.
 
 use std::collections::BTreeMap;
 
@@ -25,13 +28,7 @@ pub(super) enum Rules {
     Phoenix,
     /// As docker does, with a warning for each fault.
     Docker,
-    /// As [`Rules::Phoenix`]; networks, volumes, secrets and configs are merged key by key, as the
-    /// compose dialect has it.
-    Compose,
 }
-
-/// How what is declared beside services is merged by [`Rules::Compose`].
-const DECLARED: &[(&str, How)] = &[("labels", How::Union), ("driver_opts", How::Entries)];
 
 /// How a value is merged.
 enum How {
@@ -55,8 +52,8 @@ enum How {
     Command,
     /// A test of health.
     Test,
-    /// Options are joined when the drivers agree.
-    Logging,
+    /// Options, under this key, are joined when the drivers agree.
+    Driver(&'static str),
     /// Networks by name.
     Networks,
     /// Services that are depended on.
@@ -103,7 +100,7 @@ const SERVICE: &[(&str, How)] = &[
         How::Keys(&[("retries", How::Count), ("test", How::Test)]),
     ),
     ("labels", How::Union),
-    ("logging", How::Logging),
+    ("logging", How::Driver("options")),
     ("networks", How::Networks),
     ("ports", How::Keyed(published)),
     ("secrets", How::Keyed(files)),
@@ -111,6 +108,13 @@ const SERVICE: &[(&str, How)] = &[
     ("tmpfs", How::Append),
     ("ulimits", How::Entries),
     ("volumes", How::Keyed(mounts)),
+];
+
+/// How a network, volume, secret or config is merged. (Docker replaces it as a whole.)
+const DECLARED: &[(&str, How)] = &[
+    ("driver_opts", How::Entries),
+    ("ipam", How::Keys(&[("config", How::Keyed(subnets))])),
+    ("labels", How::Union),
 ];
 
 /// Durations, of which docker takes zero for nothing.
@@ -150,9 +154,9 @@ pub(super) fn merge(base: Node, over: Node, rules: Rules, findings: &mut Finding
                             let path = child_path("services", &entry.key);
                             merge.service(service, entry.value, &path);
                         }
-                        Some(declared) if rules == Rules::Compose => {
+                        Some(declared) if !section.key.starts_with("x-") => {
                             let path = child_path(&section.key, &entry.key);
-                            merge.keys(declared, entry.value, DECLARED, &path);
+                            merge.declared(declared, entry.value, &path);
                         }
                         _ => known.put(entry),
                     }
@@ -197,6 +201,38 @@ impl Merge<'_> {
             {
                 self.keyed(list, None, *keyed, &child_path(path, key));
             }
+        }
+    }
+
+    fn declared(&mut self, base: &mut Node, over: Node, path: &str) {
+        if self.docker() {
+            for lost in map(base).into_iter().flatten() {
+                if map(&over).is_none_or(|over| over.get(&lost.key).is_none()) {
+                    self.findings.warn(
+                        lost.key_position,
+                        &child_path(path, &lost.key),
+                        Some(&lost.key),
+                        "docker loses this: a later file replaces as a whole what it names again",
+                    );
+                }
+            }
+            *base = over;
+        } else if map(&over).is_some_and(|over| over.get("external").is_some())
+            && is_external(base) != is_external(&over)
+        {
+            if let Some(name) = map(base).and_then(|base| base.entry("name"))
+                && map(&over).is_none_or(|over| over.get("name").is_none())
+            {
+                self.findings.warn(
+                    name.key_position,
+                    &child_path(path, "name"),
+                    Some("name"),
+                    "a later file says where this comes from, and gives it no such name",
+                );
+            }
+            *base = over;
+        } else {
+            self.driver(base, over, "driver_opts", DECLARED, path);
         }
     }
 
@@ -316,7 +352,23 @@ impl Merge<'_> {
                     *base = over;
                 }
             }
-            How::Logging => self.logging(base, over, path),
+            How::Driver(options) => {
+                let mut over = over;
+                let without = map(base).is_some_and(|own| own.get(options).is_none());
+                if self.docker()
+                    && without
+                    && !drivers_differ(base, &over)
+                    && let Some(lost) = map_mut(&mut over).and_then(|over| over.remove(options))
+                {
+                    self.findings.warn(
+                        lost.key_position,
+                        &child_path(path, options),
+                        Some(options),
+                        "docker loses these where the earlier file has none",
+                    );
+                }
+                self.driver(base, over, options, &[(options, How::Entries)], path);
+            }
             How::Networks => self.networks(base, over, path),
             How::Dependencies => {
                 if matches!((&base.value, &over.value), (Value::List(_), Value::List(_))) {
@@ -331,19 +383,21 @@ impl Merge<'_> {
         }
     }
 
-    fn logging(&mut self, base: &mut Node, over: Node, path: &str) {
-        let driver = |node: &Node| {
-            let driver = map(node)
-                .and_then(|map| map.get("driver"))
-                .and_then(Node::text);
-            driver.unwrap_or_default().to_owned()
-        };
-        let (own, other) = (driver(base), driver(&over));
-        if own == other || own.is_empty() || other.is_empty() {
-            self.keys(base, over, &[("options", How::Entries)], path);
-        } else {
-            *base = over;
+    /// Maps with a `driver`, whose options stand under the key `options`.
+    fn driver(
+        &mut self,
+        base: &mut Node,
+        over: Node,
+        options: &str,
+        hows: &[(&str, How)],
+        path: &str,
+    ) {
+        if drivers_differ(base, &over)
+            && let Some(own) = map_mut(base)
+        {
+            own.remove(options);
         }
+        self.keys(base, over, hows, path);
     }
 
     fn networks(&mut self, base: &mut Node, over: Node, path: &str) {
@@ -433,6 +487,29 @@ impl Merge<'_> {
         items.sort_by(|(a, _), (b, _)| a.cmp(b));
         base.value = Value::List(items.into_iter().map(|(_, item)| item).collect());
     }
+}
+
+/// Whether both maps name a `driver`, and not the same one.
+fn drivers_differ(base: &Node, over: &Node) -> bool {
+    let driver = |node| {
+        let driver = map(node).and_then(|map| map.get("driver"));
+        driver.and_then(Node::text).filter(|name| !name.is_empty())
+    };
+    matches!((driver(base), driver(over)), (Some(own), Some(other)) if own != other)
+}
+
+/// Whether the declaration at `node` says that it is made by somebody else.
+fn is_external(node: &Node) -> bool {
+    let external = map(node).and_then(|map| map.get("external"));
+    external.is_some_and(|external| match &external.value {
+        Value::Bool(external) => *external,
+        Value::Map(_) => true,
+        // What a variable brought in.
+        Value::String(text) => ["y", "yes", "true", "on"]
+            .iter()
+            .any(|yes| text.eq_ignore_ascii_case(yes)),
+        _ => false,
+    })
 }
 
 fn is_zero(key: &str, node: &Node) -> bool {
@@ -530,6 +607,12 @@ fn files(item: &Node, _: Rules) -> Vec<(String, Node)> {
     vec![(source.unwrap_or_default().to_owned(), item.clone())]
 }
 
+fn subnets(item: &Node, _: Rules) -> Vec<(String, Node)> {
+    let subnet = map(item).and_then(|map| map.get("subnet"));
+    let subnet = subnet.and_then(Node::text).unwrap_or_default();
+    vec![(subnet.to_owned(), item.clone())]
+}
+
 fn mounts(item: &Node, _: Rules) -> Vec<(String, Node)> {
     let target = match map(item) {
         Some(map) => map.get("target").and_then(Node::text),
@@ -544,10 +627,10 @@ fn mounts(item: &Node, _: Rules) -> Vec<(String, Node)> {
 
 /// Ports in long form, by the published one.
 fn published(item: &Node, rules: Rules) -> Vec<(String, Node)> {
-    let Some(text) = item.text() else {
+    let Some(text) = ports::written(item) else {
         let number = |key: &str| {
             let node = map(item).and_then(|map| map.get(key));
-            node.and_then(Node::text)
+            node.and_then(ports::written)
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(0)
         };
@@ -559,7 +642,7 @@ fn published(item: &Node, rules: Rules) -> Vec<(String, Node)> {
         let key = port_key(number("published"), number("target"), protocol, rules);
         return vec![(key, item.clone())];
     };
-    let ports = ports::short(text).unwrap_or_default();
+    let ports = ports::short(&text).unwrap_or_default();
     let several = ports.len() > 1;
     ports
         .into_iter()

@@ -3,7 +3,9 @@
 //! Invariants: numbers are from 1 to 65535; a port names no host address, because a swarm
 //! publishes on all of them and an address would promise what does not happen.
 
-use crate::ground::document::{Cursor, Fields};
+use std::borrow::Cow;
+
+use crate::ground::document::{Cursor, Fields, Node, Value};
 
 use super::model::{Port, Protocol, PublishMode};
 use super::reading::{fields, integer};
@@ -42,8 +44,8 @@ pub(super) enum PortError {
 pub(super) fn ports(at: &Cursor<'_>) -> Option<Vec<Port>> {
     let mut ports: Vec<Port> = Vec::new();
     for item in at.items()? {
-        let read = match item.node().text() {
-            Some(text) => match short(text) {
+        let read = match written(item.node()) {
+            Some(text) => match short(&text) {
                 Ok(ports) => ports,
                 Err(error) => {
                     item.refuse(error.to_string());
@@ -74,6 +76,14 @@ pub(super) fn ports(at: &Cursor<'_>) -> Option<Vec<Port>> {
         }
     }
     Some(ports)
+}
+
+/// The short form at `node`, if it is one. A number is what YAML takes it for: `010` is 8.
+pub(super) fn written(node: &Node) -> Option<Cow<'_, str>> {
+    match &node.value {
+        Value::Integer(number) => Some(number.to_string().into()),
+        _ => node.text().map(Cow::Borrowed),
+    }
 }
 
 /// Parses the short form; a range gives several ports.

@@ -336,6 +336,7 @@ fn unsigned(text: &str) -> Option<u64> {
         Some("0x" | "0X") => (&text[2..], 16),
         Some("0o" | "0O") => (&text[2..], 8),
         Some("0b" | "0B") => (&text[2..], 2),
+        Some(_) if text.starts_with('0') => (&text[1..], 8),
         _ => (text, 10),
     };
     u64::from_str_radix(&digits.replace('_', ""), radix).ok()

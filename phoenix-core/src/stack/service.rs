@@ -51,6 +51,12 @@ impl Declared<'_> {
     pub(super) fn as_docker(&self) -> bool {
         self.options.as_docker()
     }
+
+    /// Whether this is one of several files, of which docker looks at the whole only: what does
+    /// not go together may be mended by another file.
+    pub(super) fn is_docker_part(&self) -> bool {
+        !self.whole && self.as_docker()
+    }
 }
 
 pub(super) fn place(at: &Cursor<'_>) -> Place {
@@ -72,9 +78,7 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     };
     let image = match &image_at {
         // Another file may have another one, and that is looked at.
-        Some(at) if !declared.whole && declared.as_docker() => {
-            text(at).and(Image::parse("image").ok())
-        }
+        Some(at) if declared.is_docker_part() => text(at).and(Image::parse("image").ok()),
         Some(at) => image(at),
         None => None,
     };
@@ -84,6 +88,7 @@ pub(super) fn service(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Servic
     let ports = optional(&map, "ports", ports::ports);
     if let (Some(ports), Some(deploy)) = (&ports, &deploy)
         && deploy.endpoint_mode == Some(EndpointMode::Dnsrr)
+        && !declared.is_docker_part()
         && ports
             .iter()
             .any(|port| port.mode != Some(PublishMode::Host))
@@ -202,7 +207,13 @@ fn mounts(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Vec<super::model:
                 _ => continue,
             };
             if let Some(item) = items.iter().find(|item| item.path() == mount.place.path) {
-                declared.knows(item, "volume", key, declared.volumes);
+                let source = item.child("source");
+                declared.knows(
+                    source.as_ref().unwrap_or(item),
+                    "volume",
+                    key,
+                    declared.volumes,
+                );
             }
         }
     }
@@ -210,7 +221,7 @@ fn mounts(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Vec<super::model:
         mounts.extend(volumes::tmpfs(&at)?);
     }
     // Of one of several files docker keeps the last mount of a target, when it merges them.
-    if declared.whole || !declared.as_docker() {
+    if !declared.is_docker_part() {
         volumes::refuse_shared_targets(map, &mounts);
     }
     Some(mounts)
@@ -232,7 +243,7 @@ fn credential_spec(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Option<Cr
     let Some((kind, text, text_at)) = given.pop() else {
         return Some(None);
     };
-    if !given.is_empty() {
+    if !given.is_empty() && !declared.is_docker_part() {
         at.refuse("only one of `config`, `file` and `registry` can be given");
         return None;
     }
@@ -249,9 +260,13 @@ fn credential_spec(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Option<Cr
 }
 
 fn service_deploy(map: &Fields<'_>, declared: &Declared<'_>) -> Option<Deploy> {
-    let mut read = optional(map, "deploy", |at| deploy(at, declared.as_docker()))?;
+    let mut read = optional(map, "deploy", |at| deploy(at, declared))?;
     // An empty text is as good as none.
     if let Some(at) = map.get("restart").filter(|at| at.node().text() != Some("")) {
+        if declared.is_docker_part() {
+            text(&at)?;
+            return Some(read);
+        }
         let policy = restart(&at)?;
         match (declared.as_docker(), &read.restart_policy) {
             (true, Some(_)) => {

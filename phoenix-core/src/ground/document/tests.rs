@@ -86,6 +86,66 @@ fn merge_keys_yield_to_what_is_written() {
 }
 
 #[test]
+fn keys_that_are_read_alike_are_one_key() {
+    for (text, key) in [
+        ("1: a\n\"1\": b\n", "1"),
+        ("x: {true: a, 'true': b}\n", "true"),
+        ("x: &x {1: a}\ny:\n  <<: *x\n  \"2\": b\n  2: c\n", "2"),
+    ] {
+        let problem = refused(text);
+        assert_eq!(problem.message, "the key occurs twice in its map", "{text}");
+        assert_eq!(problem.offending.as_deref(), Some(key), "{text}");
+    }
+    let document = parse("x: &x {1: a}\ny:\n  <<: *x\n  \"1\": b\n");
+    let y = map(document.root()).get("y").expect("y");
+    assert_eq!(map(y).get("1").and_then(Node::text), Some("b"));
+}
+
+#[test]
+fn what_is_no_finite_number_stays_as_it_is_written() {
+    let text = "a: .Inf\nb: +.inf\nc: 1e400\nd: .NaN\ne: \".inf\"\nf: -1e999\ng: &g .INF\nh: *g\n\
+                i: !!float .inf\nj: '-.inf'\nk: !!str .inf\nl: |-\n  .nan\n";
+    let document = parse(text);
+    let root = map(document.root());
+    let of = |key: &str| root.get(key).map(|node| &node.value).expect("key");
+    for (key, text) in [
+        ("a", ".Inf"),
+        ("b", "+.inf"),
+        ("c", "1e400"),
+        ("d", ".NaN"),
+        ("e", ".inf"),
+        ("f", "-1e999"),
+        ("g", ".INF"),
+        ("h", ".INF"),
+        ("i", ".inf"),
+        ("j", "-.inf"),
+        ("k", ".inf"),
+        ("l", ".nan"),
+    ] {
+        assert_eq!(of(key), &Value::String(text.to_owned()), "{key}");
+    }
+}
+
+#[test]
+fn nothing_is_made_of_no_text() {
+    for text in ["a: !!null x\n", "a: [!!null \"x\"]\n", "a: !!null 0\n"] {
+        let problem = refused(text);
+        assert!(problem.message.contains("as its tag says"), "{problem}");
+    }
+    for text in [
+        "a: !!null ~\n",
+        "a: !!null\n",
+        "a: !!null ''\n",
+        "a: &a\nb: *a\n",
+        "a: {b: }\n",
+        "a: {b}\n",
+        "- \n- ~\n- Null",
+    ] {
+        parse(text);
+    }
+}
+
+#[test]
 fn json_is_read_too() {
     let document = parse("{\n  \"a\": [1, \"b\"],\n  \"c\": null\n}\n");
     let root = map(document.root());

@@ -104,7 +104,7 @@ impl Composer<'_> {
         way.pop();
         let mut whole = base;
         let path = child_path("services", key);
-        merge::merge_service(&mut whole, service, &path, Rules::Compose, self.findings);
+        merge::merge_service(&mut whole, service, &path, Rules::Phoenix, self.findings);
         Some(whole)
     }
 

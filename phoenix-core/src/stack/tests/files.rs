@@ -158,7 +158,7 @@ fn a_file_is_laid_over_another() {
     );
     assert_eq!(spec["UpdateConfig"]["Parallelism"], 2);
     assert_eq!(spec["UpdateConfig"].get("Delay"), None);
-    // What is declared beside services is replaced as a whole.
+    // What is declared beside services is merged too.
     let file = load(&[BASE, OVER], Compat::Phoenix).unwrap();
     let networks = file.wire().networks;
     let names: Vec<&str> = networks
@@ -172,8 +172,136 @@ fn a_file_is_laid_over_another() {
         .unwrap();
     assert_eq!(
         (&n["Driver"], &n["Internal"], &n["Attachable"]),
-        (&json!("overlay"), &json!(true), &json!(false))
+        (&json!("x"), &json!(true), &json!(true))
     );
+}
+
+/// What is declared beside services, in two files.
+const DECLARED: [&str; 2] = [
+    "
+services: {w: {image: nginx, networks: [n, e], volumes: ['v:/v', 'd:/d'], secrets: [s], configs: [c]}}
+networks:
+  n:
+    attachable: true
+    driver_opts: {a: '1', b: '1'}
+    labels: {x: '1'}
+    ipam: {driver: default, config: [{subnet: 10.9.0.0/16}]}
+  e: {external: true, name: lan}
+volumes:
+  v: {driver: local, driver_opts: {type: nfs}}
+  d: {driver: local, driver_opts: {type: nfs}}
+secrets: {s: {file: none.txt, labels: {x: '1'}}}
+configs: {c: {external: true, name: other}}
+",
+    "
+networks:
+  n:
+    driver_opts: {b: 2}
+    labels: [y=2]
+    ipam: {config: [{subnet: 10.8.0.0/16}, {subnet: 10.9.0.0/16}]}
+  e: {}
+volumes:
+  v: {labels: {x: '1'}}
+  d: {driver: other}
+secrets: {s: {external: true}}
+configs: {c: {external: true}}
+",
+];
+
+#[test]
+fn what_is_declared_beside_services_is_merged_key_by_key() {
+    let file = load(&DECLARED, Compat::Phoenix).unwrap();
+    let wire = file.wire();
+    let n = wire.networks.iter().find(|n| n["Name"] == "st_n").unwrap();
+    assert_eq!(n["Attachable"], true);
+    assert_eq!(n["Options"], json!({"a": "1", "b": "2"}));
+    assert_eq!(
+        (&n["Labels"]["x"], &n["Labels"]["y"]),
+        (&json!("1"), &json!("2"))
+    );
+    assert_eq!(n["IPAM"]["Driver"], "default");
+    let subnets = json!([{"Subnet": "10.8.0.0/16"}, {"Subnet": "10.9.0.0/16"}]);
+    assert_eq!(n["IPAM"]["Config"], subnets);
+    let targets = &wire.services[0]["TaskTemplate"]["Networks"];
+    assert_eq!(targets[0]["Target"], "lan");
+    let volume = |index: usize| {
+        wire.services[0]["TaskTemplate"]["ContainerSpec"]["Mounts"][index]["VolumeOptions"].clone()
+    };
+    assert_eq!(
+        volume(0)["DriverConfig"],
+        json!({"Name": "local", "Options": {"type": "nfs"}})
+    );
+    assert_eq!(volume(0)["Labels"]["x"], "1");
+    // The options were those of another driver.
+    assert_eq!(volume(1)["DriverConfig"], json!({"Name": "other"}));
+    // Of a declaration that somebody else's takes the place of nothing is left: the file of the
+    // first need not be there.
+    let secrets = file.secrets();
+    assert_eq!((secrets.len(), wire.secrets.len()), (0, 0));
+    assert_eq!(file.references().configs[0].name, "other");
+    assert_eq!(file.warnings(), []);
+}
+
+#[test]
+fn what_is_external_in_one_file_only_is_told() {
+    let base =
+        "services: {w: {image: a, networks: [n]}}\nnetworks: {n: {external: true, name: lan}}";
+    // Nothing else can be given beside it…
+    let problem = load(&[base, "networks: {n: {internal: true}}"], Compat::Phoenix).unwrap_err();
+    assert!(
+        problem.starts_with("/c/b.yaml:1:26: networks.n.internal: what is external"),
+        "{problem}"
+    );
+    // …unless it is not external any more, and then it has no longer the name of what was.
+    let over = "networks: {n: {external: false, internal: true}}";
+    let file = load(&[base, over], Compat::Phoenix).unwrap();
+    assert_eq!(file.wire().networks[0]["Name"], "st_n");
+    let warning = file.warnings()[0].to_string();
+    assert!(
+        warning.starts_with("/c/a.yaml:2:32: networks.n.name: a later file says where"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn docker_loses_what_is_declared_twice() {
+    let file = load(&DECLARED, Compat::Docker).unwrap();
+    let network = &file.wire().networks[1];
+    assert_eq!(network["Name"], "st_n");
+    assert_eq!(network["Attachable"], false);
+    let warnings: Vec<String> = file
+        .warnings()
+        .iter()
+        .filter(|warning| warning.message.contains("docker loses this"))
+        .map(|warning| warning.path.clone())
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "networks.n.attachable",
+            "networks.e.external",
+            "networks.e.name",
+            "volumes.v.driver",
+            "volumes.v.driver_opts",
+            "volumes.d.driver_opts",
+            "secrets.s.file",
+            "secrets.s.labels",
+            "configs.c.name",
+        ]
+    );
+}
+
+#[test]
+fn docker_loses_options_where_the_earlier_file_has_none() {
+    let base = "services: {w: {image: a, logging: {driver: syslog}}}";
+    let over = "services: {w: {logging: {options: {tag: x}}}}";
+    let log = |compat| {
+        let file = load(&[base, over], compat).unwrap();
+        let driver = file.wire().services[0]["TaskTemplate"]["LogDriver"].clone();
+        (driver["Options"].clone(), file.warnings().len())
+    };
+    assert_eq!(log(Compat::Phoenix), (json!({"tag": "x"}), 0));
+    assert_eq!(log(Compat::Docker), (Value::Null, 1));
 }
 
 #[test]
@@ -295,6 +423,8 @@ const PARTS: &[&str] = &[
     "secrets: [s]",
     "secrets: [{source: s, target: x}, t]",
     "depends_on: [v]",
+    "logging: {options: {a: b}}",
+    "logging: {driver: x, options: {b: c}}",
 ];
 
 const REST: &str =
@@ -313,22 +443,40 @@ fn part() -> impl Strategy<Value = Vec<&'static str>> {
     })
 }
 
-fn text(parts: &[&str]) -> String {
+fn text(parts: &[&str], rest: &str) -> String {
     let mut text = "services:\n  w:\n    image: a\n".to_owned();
     for part in parts {
         text.push_str(&format!("    {part}\n"));
     }
-    text + REST
+    text + rest
 }
+
+/// What may stand beside services in any file.
+const RESTS: &[&str] = &[
+    REST,
+    "",
+    "networks: {n: {internal: true, labels: [a=b]}}\n",
+    "networks: {n: {labels: {a: c}, ipam: {driver: x, config: [{subnet: 10.1.0.0/16}]}}}\n",
+    "networks: {n: {ipam: {config: [{subnet: 10.2.0.0/16}, {subnet: 10.0.0.0/16}]}}, m: {}}\n",
+    "volumes: {v: {driver: x, driver_opts: {a: b}}}\n",
+    "volumes: {v: {driver_opts: {a: c, b: c}}}\nsecrets: {s: {external: true, name: x}}\n",
+];
 
 proptest! {
     #[test]
-    fn laying_over_is_associative(a in part(), b in part(), c in part()) {
+    fn laying_over_is_associative(
+        a in part(),
+        b in part(),
+        c in part(),
+        rests in proptest::collection::vec(proptest::sample::select(RESTS), 3),
+    ) {
         use crate::stack::findings::Findings;
         use crate::stack::merge::{Rules, merge};
         let mut findings = Findings::default();
-        let mut tree = |parts: &[&str]| findings.sources.parse("x", &text(parts)).unwrap();
-        let (a, b, c) = (tree(&a), tree(&b), tree(&c));
+        let mut tree = |parts: &[&str], rest| {
+            findings.sources.parse("x", &text(parts, rest)).unwrap()
+        };
+        let (a, b, c) = (tree(&a, rests[0]), tree(&b, rests[1]), tree(&c, rests[2]));
         let findings = &mut findings;
         let left = merge(a.clone(), b.clone(), Rules::Phoenix, findings);
         let left = merge(left, c.clone(), Rules::Phoenix, findings);
@@ -343,7 +491,7 @@ proptest! {
 
     #[test]
     fn a_file_laid_over_itself_changes_nothing_but_appended_lists(a in part()) {
-        let once = text(&a);
+        let once = text(&a, REST);
         let twice = load(&[&once, &once], Compat::Phoenix);
         let once = load(&[&once], Compat::Phoenix);
         if let (Ok(once), Ok(twice)) = (once, twice) {

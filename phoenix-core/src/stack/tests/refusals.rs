@@ -499,3 +499,66 @@ fn every_problem_is_reported_at_once_in_the_order_of_the_file() {
         .collect();
     assert_eq!(lines, [2, 2, 3, 3, 4]);
 }
+
+#[test]
+fn what_is_wrong_beside_variables_is_told_in_the_same_run() {
+    let lines = |text: &str| -> Vec<String> {
+        let problems = parse(text).unwrap_err().0;
+        problems
+            .iter()
+            .map(|problem| format!("{} {}", problem.position, problem.path))
+            .collect()
+    };
+    assert_eq!(
+        lines(&service_text(
+            "tty: 5\nhostname: a${NONE}\nuser: 7\nsecrets: [s]"
+        )),
+        [
+            "4:10 services.w.tty",
+            "5:15 services.w.hostname",
+            "6:11 services.w.user",
+            "7:15 services.w.secrets[0]",
+        ]
+    );
+}
+
+#[test]
+fn a_variable_that_cannot_be_replaced_is_one_problem() {
+    for line in [
+        "image: ${NONE}",
+        "tty: ${NONE}",
+        "ports: [\"${NONE}:80\"]",
+        "ports: [{target: \"${NONE}\", published: 80}]",
+        "volumes: [\"${NONE}:/x\"]",
+        "volumes: [{type: volume, source: \"${NONE}\", target: /x}]",
+        "networks: [\"${NONE}\"]",
+        "secrets: [\"${NONE}\"]",
+        "configs: [{source: \"${NONE}\", target: x}]",
+        "depends_on: [\"${NONE}\"]",
+        "env_file: ${NONE}",
+        "environment: [\"A=${NONE}\"]",
+        "stop_grace_period: ${NONE}",
+        "dns: [\"${NONE}\"]",
+        "cap_add: [\"${NONE}\"]",
+        "extra_hosts: {a: \"${NONE}\"}",
+        "ulimits: {nofile: {soft: \"${NONE}\", hard: 5}}",
+        "restart: ${NONE}",
+        "healthcheck: {test: x, interval: \"${NONE}\"}",
+        "deploy: {mode: \"${NONE}\", replicas: 2}",
+        "deploy: {replicas: \"${NONE}\"}",
+        "deploy: {resources: {limits: {memory: \"${NONE}\", cpus: \"1\"}}}",
+        "deploy: {placement: {constraints: [\"${NONE}\"]}}",
+        "deploy: {update_config: {order: \"${NONE}\"}}",
+    ] {
+        let text = match line.strip_prefix("image") {
+            Some(rest) => format!("services:\n  w:\n    image{rest}\n"),
+            None => service_text(line),
+        };
+        let problems = parse(&text).unwrap_err();
+        assert_eq!(problems.0.len(), 1, "{line}\n{problems}");
+        assert!(
+            problems.to_string().contains("NONE is not set"),
+            "{problems}"
+        );
+    }
+}
