@@ -532,7 +532,7 @@ impl Deployment<'_> {
             .nodes(self.request())
             .await
             .map_err(asking(what()))?;
-        let cause = TaskFailure::last_of(service.name(), &tasks, &nodes);
+        let cause = TaskFailure::last_of(service, &tasks, &nodes);
         Ok(RolledBack { cause, ..rolled })
     }
 

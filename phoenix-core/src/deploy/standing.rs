@@ -271,21 +271,35 @@ pub async fn tasks(
             .find(|node| node.id == id)
             .map_or_else(|| id.to_owned(), |node| node.hostname.clone())
     };
+    let of = |task: &Task| services.iter().find(|one| one.id == task.service_id);
+    let replica = |task: &Task| match of(task) {
+        Some(service) => task.replica(service.mode()),
+        None => task.slot,
+    };
+    // The newest of a replica, or of a node: what became of it says how the replica stands.
+    let is_last = |task: &Task| {
+        let seat = |task: &Task| {
+            let replica = replica(task);
+            let node = replica.is_none().then(|| task.node_id.clone()).flatten();
+            (task.service_id.clone(), replica, node)
+        };
+        let mut others = found.iter().filter(|other| seat(other) == seat(task));
+        !others.any(|other| other.created_at > task.created_at)
+    };
     let mut shown: Vec<(String, &Task)> = found
         .iter()
-        .filter(|task| all || task.is_live() || is_last(task, &found))
+        .filter(|task| all || task.is_live() || is_last(task))
         .map(|task| {
-            let service = services.iter().find(|one| one.id == task.service_id);
             (
-                service.map_or("(removed)", |one| one.name()).to_owned(),
+                of(task).map_or("(removed)", |one| one.name()).to_owned(),
                 task,
             )
         })
         .collect();
     shown.sort_by(|(a, left), (b, right)| {
-        (a, left.slot, &left.node_id, right.created_at).cmp(&(
+        (a, replica(left), &left.node_id, right.created_at).cmp(&(
             b,
-            right.slot,
+            replica(right),
             &right.node_id,
             left.created_at,
         ))
@@ -294,7 +308,7 @@ pub async fn tasks(
         .into_iter()
         .map(|(service, task)| {
             let node = task.node_id.as_deref().map(hostname).unwrap_or_default();
-            let name = match task.slot {
+            let name = match replica(task) {
                 Some(slot) => format!("{service}.{slot}"),
                 None if node.is_empty() => service.clone(),
                 None => format!("{service}.{node}"),
@@ -313,17 +327,6 @@ pub async fn tasks(
             }
         })
         .collect())
-}
-
-/// Whether a task is the newest of its replica, or of its node: what became of it says how the
-/// replica stands.
-fn is_last(task: &Task, all: &[Task]) -> bool {
-    let seat = |task: &Task| {
-        let node = task.slot.is_none().then(|| task.node_id.clone()).flatten();
-        (task.service_id.clone(), task.slot, node)
-    };
-    !all.iter()
-        .any(|other| seat(other) == seat(task) && other.created_at > task.created_at)
 }
 
 /// What the tasks of the services of `stack` wrote, in the order of its times; of those of `only`

@@ -110,6 +110,17 @@ impl ServiceObserved {
             .unwrap_or("any")
     }
 
+    /// How often a task that ended is replaced; `None` where there is no limit.
+    pub(super) fn max_attempts(&self) -> Option<u64> {
+        self.number("/TaskTemplate/RestartPolicy/MaxAttempts")
+            .filter(|attempts| *attempts > 0)
+    }
+
+    /// Whether only what ended within a time counts against that.
+    pub(super) fn has_restart_window(&self) -> bool {
+        self.number("/TaskTemplate/RestartPolicy/Window") > Some(0)
+    }
+
     /// Whether the engine goes on with an update although tasks fail.
     pub(super) fn ignores_failures(&self) -> bool {
         self.text("/UpdateConfig/FailureAction") == Some("continue")
@@ -117,6 +128,10 @@ impl ServiceObserved {
 
     fn text(&self, pointer: &str) -> Option<&str> {
         self.spec.pointer(pointer)?.as_str()
+    }
+
+    fn number(&self, pointer: &str) -> Option<u64> {
+        self.spec.pointer(pointer)?.as_u64()
     }
 
     /// Reads a service from the engine's JSON.

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use super::census::Seat;
 use super::engine::Engine;
 use super::error::{EngineError, Refusal};
 use super::judge::{TaskFailure, Verdict, judge};
 use super::node::Node;
-use super::service::{ServiceObserved, ServiceWritten, UpdateState};
+use super::service::{ServiceMode, ServiceObserved, ServiceWritten, UpdateState};
 use super::task::Task;
 use crate::ground::Deadline;
 
@@ -333,9 +334,14 @@ impl Watch {
         options: &WaitOptions,
         now: Instant,
     ) -> bool {
-        self.unsettled |= unsettled(&tasks, OffsetDateTime::now_utc()).is_some();
         let failed = self.failed.len();
-        let tasks = self.remember(tasks);
+        let tasks = match service.map(ServiceObserved::mode) {
+            Some(mode) => {
+                self.unsettled |= unsettled(mode, &tasks, OffsetDateTime::now_utc()).is_some();
+                self.remember(mode, tasks)
+            }
+            None => Vec::new(),
+        };
         let verdict = judge(&self.target, service, &tasks, nodes, options);
         let kind = std::mem::discriminant(&verdict);
         // Another task may have failed between two looks at a running one.
@@ -356,7 +362,7 @@ impl Watch {
 
     /// Adds failures the swarm has forgotten, and drops those from before the wait where another
     /// try is under way.
-    fn remember(&mut self, tasks: Vec<Task>) -> Vec<Task> {
+    fn remember(&mut self, mode: ServiceMode, tasks: Vec<Task>) -> Vec<Task> {
         let failures = || tasks.iter().filter(|task| task.state.is_failure());
         let past = self.past.get_or_insert_with(|| {
             if self.target.min_version.is_some() {
@@ -372,9 +378,9 @@ impl Watch {
             .iter()
             .filter(|task| {
                 !past.contains(&task.id)
-                    || !tasks
-                        .iter()
-                        .any(|other| other.is_live() && seat(other) == seat(task))
+                    || !tasks.iter().any(|other| {
+                        other.is_live() && Seat::of(mode, other) == Seat::of(mode, task)
+                    })
             })
             .cloned()
             .collect();
@@ -446,42 +452,42 @@ impl Watch {
         (held >= needed).then(|| outcome(verdict.clone(), Duration::ZERO))
     }
 
-    fn last_failure(&self, nodes: &[Node], name: &str) -> Option<TaskFailure> {
-        newest(self.failed.values()).map(|task| TaskFailure::of(name, task, nodes))
+    fn last_failure(&self, service: &ServiceObserved, nodes: &[Node]) -> Option<TaskFailure> {
+        newest(self.failed.values()).map(|task| TaskFailure::of(service, task, nodes))
     }
 }
 
-/// The replica of a task, or its node where there is one per node.
-fn seat(task: &Task) -> (Option<u64>, Option<&str>) {
-    let node = task.slot.is_none().then_some(task.node_id.as_deref());
-    (task.slot, node.flatten())
-}
-
 /// A task that has only just taken the place of a failed one, and that one.
-fn unsettled(tasks: &[Task], now: OffsetDateTime) -> Option<(&Task, &Task)> {
+fn unsettled(mode: ServiceMode, tasks: &[Task], now: OffsetDateTime) -> Option<(&Task, &Task)> {
     let fresh = |task: &&Task| {
         let age = task.changed_at.map(|at| now - at);
         task.is_running() && age.is_some_and(|age| age > -CLOCKS_DIFFER && age < SETTLING)
     };
     tasks.iter().filter(fresh).find_map(|task| {
-        let before = tasks.iter().filter(|other| seat(other) == seat(task));
+        let seat = Seat::of(mode, task);
+        let before = tasks.iter().filter(|one| Seat::of(mode, one) == seat);
         Some((task, newest(before)?))
     })
 }
 
 /// The verdict of one look at a service whose spec is in place: a task that has only just taken
 /// the place of a failed one may fail as that did.
-fn cautious(verdict: Verdict, name: &str, tasks: &[Task], nodes: &[Node]) -> Verdict {
+fn cautious(
+    verdict: Verdict,
+    service: &ServiceObserved,
+    tasks: &[Task],
+    nodes: &[Node],
+) -> Verdict {
     let Verdict::Converged { tasks: running } = verdict else {
         return verdict;
     };
-    match unsettled(tasks, OffsetDateTime::now_utc()) {
+    match unsettled(service.mode(), tasks, OffsetDateTime::now_utc()) {
         Some((_, failed)) => Verdict::Progressing {
             done: running.saturating_sub(1),
             wanted: running,
             detail: format!(
                 "a task has only just begun after another failed; {}",
-                TaskFailure::of(name, failed, nodes)
+                TaskFailure::of(service, failed, nodes)
             ),
         },
         None => verdict,
@@ -544,9 +550,11 @@ impl Engine {
             .map(|target| {
                 let service = snapshot.service(&target.id);
                 let verdict = judge(target, service, &snapshot.tasks, &snapshot.nodes, &options);
-                let name = service.map(ServiceObserved::name).unwrap_or_default();
                 let tasks = snapshot.tasks_of(&target.id);
-                cautious(verdict, name, &tasks, &snapshot.nodes)
+                match service {
+                    Some(service) => cautious(verdict, service, &tasks, &snapshot.nodes),
+                    None => verdict,
+                }
             })
             .collect())
     }
@@ -632,7 +640,7 @@ impl Engine {
             options,
             Instant::now(),
         );
-        let seen = watch.last_failure(&snapshot.nodes, name);
+        let seen = service.and_then(|service| watch.last_failure(service, &snapshot.nodes));
         if let Some(
             Outcome::RolledBack { cause, .. }
             | Outcome::Paused { cause, .. }
@@ -640,11 +648,11 @@ impl Engine {
         ) = &mut watch.outcome
         {
             // The failed tasks are of a spec that is no longer in place: ask for all.
-            *cause = match seen {
-                Some(seen) => Some(seen),
-                None => self.tasks(&id, deadline).await.ok().and_then(|tasks| {
-                    newest(tasks.iter()).map(|task| TaskFailure::of(name, task, &snapshot.nodes))
+            *cause = match (seen, service) {
+                (None, Some(service)) => self.tasks(&id, deadline).await.ok().and_then(|tasks| {
+                    newest(tasks.iter()).map(|task| TaskFailure::of(service, task, &snapshot.nodes))
                 }),
+                (seen, _) => seen,
             };
         }
         if news {

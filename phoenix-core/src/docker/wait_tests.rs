@@ -31,8 +31,9 @@ fn task(id: &str, service: &str, state: &str, error: &str) -> Value {
     } else {
         "running"
     };
+    let node = if state == "pending" { "" } else { "n1" };
     json!({
-        "ID": id, "ServiceID": service, "Slot": 1, "NodeID": "n1",
+        "ID": id, "ServiceID": service, "Slot": 1, "NodeID": node,
         "CreatedAt": "2024-01-01T00:00:00Z", "DesiredState": desired,
         "Status": {"State": state, "Err": error,
                    "ContainerStatus": {"ContainerID": "c", "ExitCode": 3}},
