@@ -13,8 +13,7 @@ use super::versions::{Decision, Mark, Wanted, decide, retired};
 use super::{ATTEMPT_LABEL, Deployment, ResolveImages};
 use crate::docker::{
     ApiVersion, EngineError, NetworkObserved, NetworkSpec, Node, ObjectKind, ObjectObserved,
-    ServiceObserved, ServiceTarget, TaskFailure, UpdateState, Verdict, ignored_on, kept_by,
-    without_ignored,
+    ServiceObserved, ServiceTarget, UpdateState, Verdict, ignored_on, kept_by, without_ignored,
 };
 use crate::ground::{Deadline, SecretBytes, causes};
 use crate::stack::model::ObjectSource;
@@ -219,7 +218,16 @@ impl Deployment<'_> {
                 warnings.push(format!("service {}: {ignored}", body.name));
             }
             let running = own.iter().find(|service| service.name() == body.name);
-            services.push(self.compare_service(body, running.copied(), kept).await?);
+            let service = self.compare_service(body, running.copied(), kept).await?;
+            if service.action == ServiceAction::Update && is_taken_back(&service.body.json) {
+                warnings.push(format!(
+                    "service {}: the engine rolls this update back (failure_action) when a task \
+                     ends within the monitor time, also when it ends well: a task that is not \
+                     restarted (restart_policy none) is expected to end",
+                    service.body.name
+                ));
+            }
+            services.push(service);
         }
         let removals = self.removals(&found, &own, &objects, &services, &mut warnings);
         Ok(Compared {
@@ -521,18 +529,12 @@ impl Deployment<'_> {
         rolled: RolledBack,
         service: &ServiceObserved,
     ) -> Result<RolledBack, DeployError> {
-        let what = || format!("the tasks of {} cannot be looked at", service.name());
-        let tasks = self
+        let what = format!("the tasks of {} cannot be looked at", service.name());
+        let cause = self
             .engine
-            .tasks(&service.id, self.request())
+            .rollback_cause(service, self.request())
             .await
-            .map_err(asking(what()))?;
-        let nodes = self
-            .engine
-            .nodes(self.request())
-            .await
-            .map_err(asking(what()))?;
-        let cause = TaskFailure::last_of(service, &tasks, &nodes);
+            .map_err(asking(what))?;
         Ok(RolledBack { cause, ..rolled })
     }
 
@@ -691,6 +693,15 @@ pub(super) fn rolled_back(service: &ServiceObserved, body: &Value) -> Option<Rol
         message: status.message.clone(),
         cause: None,
     })
+}
+
+/// Whether the engine takes an update to `body` back although its tasks end as they are to: it
+/// takes any end of a task that it watches for a failure.
+fn is_taken_back(body: &Value) -> bool {
+    let says =
+        |pointer: &str, what: &str| body.pointer(pointer).and_then(Value::as_str) == Some(what);
+    says("/UpdateConfig/FailureAction", "rollback")
+        && says("/TaskTemplate/RestartPolicy/Condition", "none")
 }
 
 /// Keeps the counter by which `docker service update --force` restarts tasks: sending another

@@ -3,6 +3,7 @@
 //! The name of a service is unique and an update names the version that it replaces, so a request
 //! whose answer was lost is settled by looking: the spec is there, or it may be sent again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,7 +12,7 @@ use super::compare::{ComparedService, carry_force_update, rolled_back, spec_chan
 use super::error::DeployError;
 use super::{ATTEMPT_LABEL, Deployment};
 use crate::docker::{
-    ApiVersion, EngineError, RegistryAuth, ServiceError, ServiceObserved, ServiceTarget,
+    ApiVersion, EngineError, Refusal, RegistryAuth, ServiceError, ServiceObserved, ServiceTarget,
     ServiceWritten,
 };
 use crate::ground::causes;
@@ -42,6 +43,7 @@ impl Deployment<'_> {
         // Whether a request may have run without an answer.
         let mut uncertain = false;
         let mut unanswered = None;
+        let past = self.failed(running.as_ref()).await.map_err(failed)?;
         for attempt in 0..TRIES {
             if attempt > 0 {
                 self.request().pause(PAUSE).await.ok();
@@ -62,7 +64,7 @@ impl Deployment<'_> {
                     let mut body = service.body.json.clone();
                     carry_force_update(&mut body, &found.spec);
                     if attempt > 0 && is_in_place(service.kept, &body, found) {
-                        return Ok(Written::Target(self.found(service, found)));
+                        return Ok(Written::Target(self.found(service, found).after(past)));
                     }
                     match self.update(&body, found, auth).await {
                         // Only the mark was written: the service is read again for its version.
@@ -73,7 +75,9 @@ impl Deployment<'_> {
                 }
             };
             match sent {
-                Ok(written) => return Ok(Written::Target(self.target(service, &written))),
+                Ok(written) => {
+                    return Ok(Written::Target(self.target(service, &written).after(past)));
+                }
                 Err(ServiceError::Changed { .. } | ServiceError::NotFound { .. }) => {
                     unanswered = None;
                 }
@@ -124,6 +128,26 @@ impl Deployment<'_> {
             .update_service(&found.id, found.version, body, auth, self.request())
             .await
             .map(Some)
+    }
+
+    /// The tasks of a service that have failed by now: they may be of a spec that is written again,
+    /// and say nothing of that.
+    async fn failed(
+        &self,
+        running: Option<&ServiceObserved>,
+    ) -> Result<BTreeSet<String>, ServiceError> {
+        let Some(found) = running else {
+            return Ok(BTreeSet::new());
+        };
+        match self.engine.tasks(&found.id, self.request()).await {
+            Ok(tasks) => {
+                let failed = tasks.into_iter().filter(|task| task.state.is_failure());
+                Ok(failed.map(|task| task.id).collect())
+            }
+            // The service is gone.
+            Err(error) if error.is(Refusal::NotFound) => Ok(BTreeSet::new()),
+            Err(source) => Err(source.into()),
+        }
     }
 
     fn target(&self, service: &ComparedService, written: &ServiceWritten) -> ServiceTarget {

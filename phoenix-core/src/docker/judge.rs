@@ -124,7 +124,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A task that ended badly.
+/// A task that ended badly, or too early for the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskFailure {
@@ -180,16 +180,6 @@ impl TaskFailure {
         }
     }
 
-    /// The last task of `service` that failed, of whatever spec.
-    #[must_use]
-    pub fn last_of(service: &ServiceObserved, tasks: &[Task], nodes: &[Node]) -> Option<Self> {
-        let failed = tasks.iter().filter(|task| task.state.is_failure());
-        // What a rollback cuts short says nothing of why it was begun.
-        let last = failed
-            .max_by_key(|task| (!task.error.contains("context canceled"), task.created_at))?;
-        Some(Self::of(service, last, nodes))
-    }
-
     /// Whether the node could not get the image.
     #[must_use]
     pub fn is_missing_image(&self) -> bool {
@@ -241,24 +231,6 @@ pub fn judge(
         Some(status) => (Some(&status.state), status.message.clone()),
         None => (None, String::new()),
     };
-    let written = target.min_version.is_some();
-    let as_written = target
-        .label
-        .as_ref()
-        .is_none_or(|(key, value)| service.label(key) == Some(value));
-    if written || !as_written {
-        match state {
-            Some(UpdateState::RollbackStarted) if !target.restoring => {
-                return Verdict::RollingBack { message };
-            }
-            Some(UpdateState::RollbackCompleted) if !target.restoring => {
-                return Verdict::RolledBack { message };
-            }
-            Some(UpdateState::RollbackPaused) => return Verdict::RollbackPaused { message },
-            Some(UpdateState::Paused) if written => return Verdict::Paused { message },
-            _ => {}
-        }
-    }
     if target
         .min_version
         .is_some_and(|least| service.version < least)
@@ -268,6 +240,19 @@ pub fn judge(
             wanted: 0,
             detail: "the manager does not show the new spec yet".to_owned(),
         };
+    }
+    let written = target.min_version.is_some();
+    let as_written = target
+        .label
+        .as_ref()
+        .is_none_or(|(key, value)| service.label(key) == Some(value));
+    if (written || !as_written) && !target.restoring {
+        match state {
+            Some(UpdateState::RollbackStarted) => return Verdict::RollingBack { message },
+            Some(UpdateState::RollbackCompleted) => return Verdict::RolledBack { message },
+            Some(UpdateState::RollbackPaused) => return Verdict::RollbackPaused { message },
+            _ => {}
+        }
     }
     if !as_written {
         return Verdict::Replaced;
@@ -297,9 +282,20 @@ pub fn judge(
             wanted: 0,
             detail: format!("the update is under way; {last}"),
         },
+        // The engine takes any end of a task that it has just made for a failure, a good one too.
+        (
+            Some(UpdateState::Paused | UpdateState::RollbackPaused),
+            verdict @ Verdict::Completed { .. },
+        ) => verdict,
         // Nothing will move any more.
-        (Some(UpdateState::Paused), Verdict::Progressing { .. }) => Verdict::Paused { message },
-        (Some(UpdateState::RollbackPaused), Verdict::Progressing { .. }) => {
+        (Some(UpdateState::Paused), verdict)
+            if written || matches!(verdict, Verdict::Progressing { .. }) =>
+        {
+            Verdict::Paused { message }
+        }
+        (Some(UpdateState::RollbackPaused), verdict)
+            if written || matches!(verdict, Verdict::Progressing { .. }) =>
+        {
             Verdict::RollbackPaused { message }
         }
         (_, verdict) => verdict,

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::task::TaskState;
 use super::*;
 
 fn service(spec: Value, status: Option<(&str, &str)>) -> ServiceObserved {
@@ -311,6 +312,47 @@ fn a_task_that_may_end_well_has_converged_when_it_has() {
     assert_eq!(
         see(&written(), &service(spec, None), &both),
         Verdict::Converged { tasks: 2 }
+    );
+}
+
+#[test]
+fn a_one_shot_that_ended_well_has_completed_although_the_engine_calls_that_a_failure() {
+    let words = "update paused due to failure or early termination of task t2";
+    let look = |target: &ServiceTarget, condition: &str, state: &str, tasks: &[Task]| {
+        let mut spec = replicated(2);
+        spec["TaskTemplate"] = json!({"RestartPolicy": {"Condition": condition}});
+        see(target, &service(spec, Some((state, words))), tasks)
+    };
+    let ended = |id, slot| task(id, slot, "n1", "complete", "shutdown", "");
+    let both = [ended(1, 1), ended(2, 2)];
+    for condition in ["none", "on-failure"] {
+        assert_eq!(
+            look(&written(), condition, "paused", &both),
+            Verdict::Completed { tasks: 2 }
+        );
+        // The engine has stopped before the second, or it is one that failed.
+        for tasks in [&both[..1], &[ended(1, 1), failed(2, 2)]] {
+            assert!(matches!(
+                look(&written(), condition, "paused", tasks),
+                Verdict::Paused { .. }
+            ));
+        }
+    }
+    // One that should run on has failed by ending.
+    assert!(matches!(
+        look(&written(), "any", "paused", &both),
+        Verdict::Paused { .. }
+    ));
+    // Taken back is taken back, however well what was restored has ended.
+    for state in ["rollback_started", "rollback_completed", "rollback_paused"] {
+        let verdict = look(&written(), "none", state, &both);
+        assert_eq!(verdict.settled(), None, "{verdict:?}");
+    }
+    let mut restoring = written();
+    restoring.restoring = true;
+    assert_eq!(
+        look(&restoring, "none", "rollback_paused", &both),
+        Verdict::Completed { tasks: 2 }
     );
 }
 
@@ -637,14 +679,15 @@ fn nodes_that_have_left_count_neither_for_nor_against() {
 }
 
 proptest! {
-    /// Whatever the tasks: a rolled back or paused write is never a success, and a success has
-    /// exactly the wanted replicas running.
+    /// Whatever the tasks: a rolled back write is never a success, a paused one only where all
+    /// tasks have ended well, and a success has exactly the wanted replicas.
     #[test]
     fn success_means_the_wanted_replicas_run(
         replicas in 0u64..4,
         rows in proptest::collection::vec(
             (1u64..5, 0usize..3, 0usize..8, 0usize..3), 0..12),
         status in 0usize..7,
+        condition in 0usize..3,
     ) {
         const STATES: [&str; 8] = [
             "pending", "preparing", "running", "complete", "shutdown", "failed", "rejected", "odd",
@@ -663,16 +706,28 @@ proptest! {
             None, Some("updating"), Some("paused"), Some("completed"), Some("rollback_started"),
             Some("rollback_paused"), Some("rollback_completed"),
         ][status];
-        let observed = service(replicated(replicas), status.map(|state| (state, "")));
+        let condition = ["any", "on-failure", "none"][condition];
+        let mut spec = replicated(replicas);
+        spec["TaskTemplate"] = json!({"RestartPolicy": {"Condition": condition}});
+        let observed = service(spec, status.map(|state| (state, "")));
         let verdict = see(&written(), &observed, &tasks);
+        let good = |task: &&Task| {
+            task.is_running() || (condition != "any" && task.state == TaskState::Complete)
+        };
         if let Verdict::Converged { tasks: count } = verdict {
             prop_assert!(matches!(status, None | Some("completed")));
             let slots: std::collections::BTreeSet<_> = tasks
                 .iter()
-                .filter(|task| task.is_running())
+                .filter(good)
                 .map(|task| task.slot)
                 .collect();
-            prop_assert_eq!(slots.len() as u64, replicas);
+            prop_assert!(slots.len() as u64 >= replicas);
+            prop_assert!(condition != "any" || slots.len() as u64 == replicas);
+            prop_assert_eq!(count, replicas);
+        }
+        if let Verdict::Completed { tasks: count } = verdict {
+            prop_assert!(matches!(status, None | Some("completed" | "paused")));
+            prop_assert!(condition != "any" && !tasks.iter().any(Task::is_running));
             prop_assert_eq!(count, replicas);
         }
     }

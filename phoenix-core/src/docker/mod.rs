@@ -21,6 +21,7 @@
 //!
 //! Leaving a swarm and removing volumes happen only where a caller asks for them by name.
 
+mod cause;
 mod census;
 mod constraint;
 mod daemon;

@@ -19,6 +19,8 @@ use super::wire::{Created, ObjectVersion, filters, instant, label_filter, nullab
 use crate::ground::Deadline;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// What the engine takes where a spec says nothing.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// A service as the swarm has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,6 +123,18 @@ impl ServiceObserved {
         self.number("/TaskTemplate/RestartPolicy/Window") > Some(0)
     }
 
+    /// How long its tasks, of this spec or the one before, may take to stop.
+    pub(super) fn stop_grace(&self) -> Duration {
+        let of = |spec: &Value| {
+            let grace = spec.pointer("/TaskTemplate/ContainerSpec/StopGracePeriod");
+            grace
+                .and_then(Value::as_u64)
+                .map_or(STOP_GRACE, Duration::from_nanos)
+        };
+        let before = self.previous_spec.as_ref().map(of).unwrap_or_default();
+        of(&self.spec).max(before)
+    }
+
     /// Whether the engine goes on with an update although tasks fail.
     pub(super) fn ignores_failures(&self) -> bool {
         self.text("/UpdateConfig/FailureAction") == Some("continue")
@@ -187,6 +201,8 @@ pub struct UpdateStatus {
     pub state: UpdateState,
     /// The engine's words.
     pub message: String,
+    /// When it began; a rollback by the engine is a part of it.
+    pub started_at: Option<OffsetDateTime>,
     /// When it ended, where it has.
     pub ended_at: Option<OffsetDateTime>,
 }
@@ -282,6 +298,8 @@ struct UpdateStatusWire {
     #[serde(default, deserialize_with = "nullable")]
     message: String,
     #[serde(default, deserialize_with = "instant")]
+    started_at: Option<OffsetDateTime>,
+    #[serde(default, deserialize_with = "instant")]
     completed_at: Option<OffsetDateTime>,
 }
 
@@ -306,6 +324,7 @@ impl From<Wire> for ServiceObserved {
                 .map(|status| UpdateStatus {
                     state: status.state.into(),
                     message: status.message,
+                    started_at: status.started_at,
                     ended_at: status.completed_at,
                 }),
             counts: wire.service_status,
