@@ -4,6 +4,7 @@
 mod stack {
     pub(crate) mod fixture;
     pub(crate) mod followed;
+    pub(crate) mod outcomes;
 }
 
 use std::collections::BTreeSet;
@@ -37,6 +38,7 @@ async fn every_outcome_has_its_words_and_its_exit_code() {
     jobs_and_one_shots(&swarm).await;
     dependencies_come_first_and_block(&swarm).await;
     a_look_at_stacks(&swarm).await;
+    stack::outcomes::of_all_kinds(&swarm).await;
     swarm.stop().await;
 }
 
