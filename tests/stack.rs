@@ -38,6 +38,12 @@ async fn every_outcome_has_its_words_and_its_exit_code() {
     jobs_and_one_shots(&swarm).await;
     dependencies_come_first_and_block(&swarm).await;
     a_look_at_stacks(&swarm).await;
+    swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_outcome_that_the_engine_hides_or_calls_otherwise() {
+    let swarm = Swarm::start(&["m1"], &["w1"]).await;
     stack::outcomes::of_all_kinds(&swarm).await;
     swarm.stop().await;
 }

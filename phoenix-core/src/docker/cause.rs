@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::error::EngineError;
 use super::judge::TaskFailure;
 use super::service::{ServiceObserved, UpdateState, UpdateStatus};
-use super::task::Task;
+use super::task::{Task, TaskState};
 use crate::ground::Deadline;
 
 /// The task that the engine's message names.
@@ -56,10 +56,18 @@ pub(super) fn cause<'a>(
                 && status.ended_at.is_none_or(|end| made <= end)
         })
     };
-    newest(tasks.iter().filter(|task| {
-        let of_it = in_place.contains(task.id.as_str());
-        of_it != restored && !past.contains(&task.id) && during(task)
-    }))
+    let suspects = || {
+        tasks.iter().filter(|task| {
+            let of_it = in_place.contains(task.id.as_str());
+            of_it != restored && !past.contains(&task.id) && during(task)
+        })
+    };
+    // One that has ended well has ended too early for the engine all the same.
+    let ended = || {
+        let complete = suspects().filter(|task| task.state == TaskState::Complete);
+        complete.max_by_key(|task| task.created_at)
+    };
+    newest(suspects()).or_else(|| status.started_at.and_then(|_| ended()))
 }
 
 impl Engine {
@@ -195,12 +203,14 @@ mod tests {
             let past: BTreeSet<String> = marked(|row| row.3).into_iter().map(str::to_owned).collect();
             let over = status("rollback_completed", "rollback completed");
             let fits = |row: &(u32, usize, bool, bool)| {
-                (10..=30).contains(&row.0) && row.1 < 2 && !row.2 && !row.3
+                (10..=30).contains(&row.0) && row.1 < 3 && !row.2 && !row.3
             };
+            let failed = |row: &(u32, usize, bool, bool)| fits(row) && row.1 < 2;
             match cause(&over, &tasks, &in_place, &past, None) {
                 Some(told) => {
                     let at = tasks.iter().position(|task| task.id == told.id).expect("one of them");
                     prop_assert!(fits(&rows[at]));
+                    prop_assert!(failed(&rows[at]) || !rows.iter().any(failed));
                 }
                 None => prop_assert!(!rows.iter().any(fits)),
             }

@@ -57,7 +57,25 @@ impl<'a> Sitters<'a> {
     }
 
     fn failures(&self) -> impl Iterator<Item = &'a Task> {
-        self.tasks().filter(|task| task.state.is_failure())
+        self.tasks()
+            .filter(|task| task.state.is_failure() && !task.is_turned_away())
+    }
+
+    /// The task that says why no node takes it, or took it away again.
+    fn stuck(&self) -> Option<&'a Task> {
+        // The scheduler alone writes an error into a task that is pending: that it finds no node,
+        // or of a task that belongs to a node only why that one does not fit.
+        let waits = |task: &Task| task.state <= TaskState::Pending;
+        match self.live() {
+            Some(task) if !waits(task) => None,
+            Some(task) if !task.error.is_empty() => Some(task),
+            _ => {
+                let ended = self.tasks().filter(|task| task.state.is_terminal());
+                ended
+                    .max_by_key(|task| task.created_at)
+                    .filter(|task| task.is_turned_away())
+            }
+        }
     }
 
     fn last_failure(&self) -> Option<&'a Task> {
@@ -242,13 +260,7 @@ impl<'a> Census<'a> {
                 }
             })
             .collect();
-        // The scheduler alone writes an error into a task that is pending: that it finds no node,
-        // or of a task that belongs to a node only why that one does not fit.
-        let stuck = open.iter().find_map(|seat| {
-            seat.live()
-                .filter(|task| task.state == TaskState::Pending && !task.error.is_empty())
-        });
-        if let Some(task) = stuck {
+        if let Some(task) = open.iter().find_map(|seat| seat.stuck()) {
             let node = task.node_id.as_deref();
             return Verdict::Unschedulable {
                 reason: match node {

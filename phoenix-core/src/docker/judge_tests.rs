@@ -598,6 +598,39 @@ fn what_belongs_to_a_node_that_does_not_fit_is_unschedulable() {
 }
 
 #[test]
+fn what_a_node_that_does_not_fit_has_been_spared_is_no_crash() {
+    let away = |id| {
+        let why = "assigned node no longer meets constraints";
+        task(id, 0, "n2", "rejected", "shutdown", why)
+    };
+    let pending = |why| task(9, 0, "n2", "pending", "ready", why);
+    let unschedulable = |why: &str| Verdict::Unschedulable {
+        reason: format!("host-n2: {why}"),
+    };
+    let global = service(json!({"Name": "g", "Mode": {"Global": {}}}), None);
+    let look = |more: Vec<Task>| {
+        let mut tasks = vec![running(1, 0, "n1"), away(2), away(3), away(4)];
+        tasks.extend(more);
+        see(&written(), &global, &tasks)
+    };
+    let why = "insufficient resources on 1 node";
+    assert_eq!(look(vec![pending(why)]), unschedulable(why));
+    let why = "assigned node no longer meets constraints";
+    assert_eq!(look(vec![pending("")]), unschedulable(why));
+    assert_eq!(look(Vec::new()), unschedulable(why));
+    // It fits again.
+    let prepares = task(9, 0, "n2", "preparing", "running", "");
+    assert!(matches!(
+        look(vec![prepares]),
+        Verdict::Progressing { done: 1, .. }
+    ));
+    assert_eq!(
+        look(vec![running(9, 0, "n2")]),
+        Verdict::Converged { tasks: 2 }
+    );
+}
+
+#[test]
 fn nodes_that_have_left_count_neither_for_nor_against() {
     let look = |service: &ServiceObserved, tasks: &[Task]| {
         let mut all = nodes();

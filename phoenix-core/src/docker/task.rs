@@ -169,6 +169,13 @@ impl Task {
         !self.state.is_terminal() && !ending
     }
 
+    /// Whether the manager took it off its node, which does not fit: no failure of its own. It does
+    /// so with what is pending, too, whenever it hears of the node.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.state == TaskState::Rejected
+            && self.error == "assigned node no longer meets constraints"
+    }
+
     /// Which replica of a service of this mode it is; `None` where there is one task per node.
     ///
     /// The engine numbers the replicas of a service from 1 and those of a job from 0, and leaves
