@@ -764,4 +764,33 @@ proptest! {
             prop_assert_eq!(count, replicas);
         }
     }
+
+    /// Whatever the tasks of a job: it has completed when so many have, and has failed only where
+    /// a replica is not tried again, or was as often as it may be.
+    #[test]
+    fn a_job_ends_when_its_tasks_have(
+        completions in 0u64..4,
+        retries in 0u64..4,
+        rows in proptest::collection::vec((0u64..4, 0usize..2, 0usize..6), 0..12),
+    ) {
+        const STATES: [&str; 6] = ["failed", "ready", "pending", "preparing", "running", "complete"];
+        let tasks: Vec<Task> = rows
+            .iter()
+            .zip(1..)
+            .map(|((slot, node, state), id)| of_job(id, *slot, ["n1", "n2"][*node], STATES[*state]))
+            .collect();
+        let verdict = see(&written(), &job_of(completions, json!({"MaxAttempts": retries})), &tasks);
+        let complete = tasks.iter().filter(|task| task.state == TaskState::Complete).count() as u64;
+        prop_assert_eq!(verdict.settled(), (complete >= completions).then_some(complete));
+        match verdict {
+            Verdict::Crashing { failures, restarting, .. } => {
+                let allowed = if retries == 0 { 3 } else { retries + 1 };
+                prop_assert!(!restarting || failures >= allowed);
+            }
+            verdict => prop_assert!(
+                matches!(verdict, Verdict::Completed { .. } | Verdict::Progressing { .. }),
+                "{verdict:?}"
+            ),
+        }
+    }
 }
