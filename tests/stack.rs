@@ -6,6 +6,7 @@ mod stack {
     pub(crate) mod fixture;
     pub(crate) mod followed;
     mod leader;
+    pub(crate) mod outcomes;
 }
 
 use std::collections::BTreeSet;
@@ -40,6 +41,13 @@ async fn every_outcome_has_its_words_and_its_exit_code() {
     dependencies_come_first_and_block(&swarm).await;
     a_look_at_stacks(&swarm).await;
     what_a_rollback_would_need_is_kept(&swarm).await;
+    swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_outcome_that_the_engine_hides_or_calls_otherwise() {
+    let swarm = Swarm::start(&["m1"], &["w1"]).await;
+    stack::outcomes::of_all_kinds(&swarm).await;
     swarm.stop().await;
 }
 

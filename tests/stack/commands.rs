@@ -6,8 +6,8 @@ use phoenix_lab::harness::Run;
 
 use super::fixture::Swarm;
 
-const QUICK: &str = "\
-    stop_grace_period: 1s
+/// Short times, so that failures come soon.
+const QUICK: &str = "    stop_grace_period: 1s
     deploy:
       restart_policy: { delay: 100ms }
       update_config: { monitor: 2s, failure_action: rollback }

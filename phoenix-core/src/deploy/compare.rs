@@ -14,8 +14,7 @@ use super::versions::{Decision, Mark, Wanted, decide, retired};
 use super::{ATTEMPT_LABEL, Deployment, ResolveImages};
 use crate::docker::{
     ApiVersion, EngineError, NetworkObserved, NetworkSpec, Node, ObjectKind, ObjectObserved,
-    ServiceObserved, ServiceTarget, TaskFailure, UpdateState, Verdict, ignored_on, kept_by,
-    without_ignored,
+    ServiceObserved, ServiceTarget, UpdateState, Verdict, ignored_on, kept_by, without_ignored,
 };
 use crate::ground::{Deadline, SecretBytes, causes};
 use crate::stack::model::ObjectSource;
@@ -267,6 +266,14 @@ impl Deployment<'_> {
             ) {
                 // Of an image with a digest no registry is asked: found out before any write.
                 self.auth(&service.body.image)?;
+            }
+            if service.action == ServiceAction::Update && is_taken_back(&service.body.json) {
+                warnings.push(format!(
+                    "service {}: the engine rolls this update back (failure_action) when a task \
+                     ends within the monitor time, also when it ends well: a task that is not \
+                     restarted (restart_policy none) is expected to end",
+                    service.body.name
+                ));
             }
             services.push(service);
         }
@@ -645,18 +652,12 @@ impl Deployment<'_> {
         rolled: RolledBack,
         service: &ServiceObserved,
     ) -> Result<RolledBack, DeployError> {
-        let what = || format!("the tasks of {} cannot be looked at", service.name());
-        let tasks = self
+        let what = format!("the tasks of {} cannot be looked at", service.name());
+        let cause = self
             .engine
-            .tasks(&service.id, self.request())
+            .rollback_cause(service, self.request())
             .await
-            .map_err(asking(what()))?;
-        let nodes = self
-            .engine
-            .nodes(self.request())
-            .await
-            .map_err(asking(what()))?;
-        let cause = TaskFailure::last_of(service.name(), &tasks, &nodes);
+            .map_err(asking(what))?;
         Ok(RolledBack { cause, ..rolled })
     }
 
@@ -849,6 +850,15 @@ fn without_digest(body: &Value) -> Value {
         placement.remove("Platforms");
     }
     body
+}
+
+/// Whether the engine takes an update to `body` back although its tasks end as they are to: it
+/// takes any end of a task that it watches for a failure.
+fn is_taken_back(body: &Value) -> bool {
+    let says =
+        |pointer: &str, what: &str| body.pointer(pointer).and_then(Value::as_str) == Some(what);
+    says("/UpdateConfig/FailureAction", "rollback")
+        && says("/TaskTemplate/RestartPolicy/Condition", "none")
 }
 
 /// Keeps the counter by which `docker service update --force` restarts tasks: sending another

@@ -49,7 +49,7 @@ pub enum OutcomeKind {
     CrashLoop,
     /// A node cannot get the image.
     ImageMissing,
-    /// A job's task failed, and no other is tried.
+    /// A job's task failed, and no other is tried, or it has failed too often.
     JobFailed,
     /// None of these by the deadline.
     TimedOut,

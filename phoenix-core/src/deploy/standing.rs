@@ -291,25 +291,38 @@ pub async fn tasks(
         engine.nodes(deadline)
     )
     .map_err(asking(format!("stack {stack} cannot be looked at")))?;
+    let of = |task: &Task| services.iter().find(|one| one.id == task.service_id);
+    let replica = |task: &Task| match of(task) {
+        Some(service) => task.replica(service.mode()),
+        None => task.slot,
+    };
+    // The newest of a replica, or of a node: what became of it says how the replica stands.
+    let is_last = |task: &Task| {
+        let seat = |task: &Task| {
+            let replica = replica(task);
+            let node = replica.is_none().then(|| task.node_id.clone()).flatten();
+            (task.service_id.clone(), replica, node)
+        };
+        let mut others = found.iter().filter(|other| seat(other) == seat(task));
+        !others.any(|other| other.created_at > task.created_at)
+    };
     let mut shown: Vec<(String, &Task)> = found
         .iter()
         .filter(|task| {
             // One that is being stopped runs yet, also of a service that was removed.
-            all || !task.state.is_terminal()
-                || is_last(task, &found) && services.iter().any(|one| one.id == task.service_id)
+            all || !task.state.is_terminal() || is_last(task) && of(task).is_some()
         })
         .map(|task| {
-            let service = services.iter().find(|one| one.id == task.service_id);
             (
-                service.map_or("(removed)", |one| one.name()).to_owned(),
+                of(task).map_or("(removed)", |one| one.name()).to_owned(),
                 task,
             )
         })
         .collect();
     shown.sort_by(|(a, left), (b, right)| {
-        (a, left.slot, &left.node_id, right.created_at).cmp(&(
+        (a, replica(left), &left.node_id, right.created_at).cmp(&(
             b,
-            right.slot,
+            replica(right),
             &right.node_id,
             left.created_at,
         ))
@@ -318,7 +331,7 @@ pub async fn tasks(
         .into_iter()
         .map(|(service, task)| {
             let node = hostname(task, &nodes);
-            let name = task_name(&service, task, &node);
+            let name = task_name(&service, replica(task), &node);
             TaskStanding {
                 id: task.id.clone(),
                 name,
@@ -333,17 +346,6 @@ pub async fn tasks(
             }
         })
         .collect())
-}
-
-/// Whether a task is the newest of its replica, or of its node: what became of it says how the
-/// replica stands.
-fn is_last(task: &Task, all: &[Task]) -> bool {
-    let seat = |task: &Task| {
-        let node = task.slot.is_none().then(|| task.node_id.clone()).flatten();
-        (task.service_id.clone(), task.slot, node)
-    };
-    !all.iter()
-        .any(|other| seat(other) == seat(task) && other.created_at > task.created_at)
 }
 
 /// What the tasks of the services of `stack` wrote, in the order of its times; of those of `only`
@@ -368,19 +370,13 @@ pub async fn logs(
             )
             .await
             .map_err(no_logs(service.name()))?;
-        lines.extend(
-            found
-                .into_iter()
-                .map(|line| (service.name().to_owned(), line)),
-        );
+        let mut writers = Writers::of(service);
+        for line in found {
+            lines.push(writers.told(engine, line).await);
+        }
     }
-    lines.sort_by(|(_, a), (_, b)| a.time.cmp(&b.time));
-    let mut writers = Writers::default();
-    let mut told = Vec::new();
-    for (service, line) in lines {
-        told.push(writers.told(engine, service, line).await);
-    }
-    Ok(told)
+    lines.sort_by(|a, b| a.line.time.cmp(&b.line.time));
+    Ok(lines)
 }
 
 /// As [`logs`], then what the tasks write from now on, those that the services get later too; a
@@ -407,40 +403,46 @@ pub async fn follow_logs(
             )
             .await
             .map_err(no_logs(service.name()))?;
-        let state = (lines, Writers::default(), service.name().to_owned());
-        let lines =
-            stream::try_unfold(state, async |(mut lines, mut writers, service)| match lines
-                .next()
-                .await
-            {
+        let state = (lines, Writers::of(service));
+        let lines = stream::try_unfold(state, async |(mut lines, mut writers)| {
+            match lines.next().await {
                 Ok(Some(line)) => {
-                    let line = writers.told(engine, service.clone(), line).await;
-                    Ok(Some((line, (lines, writers, service))))
+                    let line = writers.told(engine, line).await;
+                    Ok(Some((line, (lines, writers))))
                 }
                 Ok(None) => Ok(None),
-                Err(error) => Err(no_logs(&service)(error)),
-            });
+                Err(error) => Err(no_logs(writers.service.name())(error)),
+            }
+        });
         followed.push(Box::pin(lines));
     }
     Ok(stream::select_all(followed))
 }
 
-/// Who writes: the names of tasks and their nodes, looked up when a line of another task comes.
-#[derive(Default)]
-struct Writers(BTreeMap<String, (String, String)>);
+/// Who writes the lines of a service: the names of its tasks and their nodes, looked up when a line
+/// of another task comes.
+struct Writers {
+    service: ServiceObserved,
+    names: BTreeMap<String, (String, String)>,
+}
 
 impl Writers {
-    async fn told(&mut self, engine: &Engine, service: String, line: LogLine) -> StackLine {
-        if !line.task.is_empty()
-            && !self.0.contains_key(&line.task)
-            && self.look(engine, &service).await
+    fn of(service: ServiceObserved) -> Self {
+        Self {
+            service,
+            names: BTreeMap::new(),
+        }
+    }
+
+    async fn told(&mut self, engine: &Engine, line: LogLine) -> StackLine {
+        if !line.task.is_empty() && !self.names.contains_key(&line.task) && self.look(engine).await
         {
             // One that the swarm has forgotten is not asked for again.
-            self.0.entry(line.task.clone()).or_default();
+            self.names.entry(line.task.clone()).or_default();
         }
-        let (name, hostname) = self.0.get(&line.task).cloned().unwrap_or_default();
+        let (name, hostname) = self.names.get(&line.task).cloned().unwrap_or_default();
         StackLine {
-            service,
+            service: self.service.name().to_owned(),
             name,
             hostname,
             line,
@@ -449,16 +451,16 @@ impl Writers {
 
     /// Says whether there was an answer. Names are ornament: a line is told without them where they
     /// cannot be had.
-    async fn look(&mut self, engine: &Engine, service: &str) -> bool {
-        let deadline = Deadline::after(NAMES);
-        let found = tokio::try_join!(engine.tasks(service, deadline), engine.nodes(deadline));
+    async fn look(&mut self, engine: &Engine) -> bool {
+        let (service, deadline) = (&self.service, Deadline::after(NAMES));
+        let found = tokio::try_join!(engine.tasks(&service.id, deadline), engine.nodes(deadline));
         let Ok((tasks, nodes)) = found else {
             return false;
         };
         for task in tasks {
             let node = hostname(&task, &nodes);
-            let name = task_name(service, &task, &node);
-            self.0.insert(task.id, (name, node));
+            let name = task_name(service.name(), task.replica(service.mode()), &node);
+            self.names.insert(task.id, (name, node));
         }
         true
     }
@@ -475,8 +477,8 @@ fn hostname(task: &Task, nodes: &[Node]) -> String {
 }
 
 /// What a task of `service` is called: by its replica, or its node where there is one per node.
-fn task_name(service: &str, task: &Task, node: &str) -> String {
-    match task.slot {
+fn task_name(service: &str, replica: Option<u64>, node: &str) -> String {
+    match replica {
         Some(slot) => format!("{service}.{slot}"),
         None if node.is_empty() => service.to_owned(),
         None => format!("{service}.{node}"),

@@ -85,6 +85,10 @@ impl Forgetful {
 
     fn answer(&self, seen: &Seen) -> Reply {
         let mut service = self.service.lock().unwrap();
+        if seen.path == "/tasks" {
+            let of = |id: &str, state: &str| json!({"ID": id, "Status": {"State": state}});
+            return ok(&json!([of("t1", "failed"), of("t2", "running")]));
+        }
         if seen.method == "GET" {
             return match &*service {
                 Some((version, spec)) => ok(&json!({
@@ -143,7 +147,13 @@ async fn write(
     let (server, client) = Scripted::unix(move |seen| engine.answer(seen));
     let deployment = Deployment::new(&client, file, DeployOptions::default());
     let written = deployment.write(&service(file, running)).await.unwrap();
-    assert!(matches!(written, Written::Target(target) if target.id == "s1"));
+    let Written::Target(target) = written else {
+        panic!("it was refused");
+    };
+    assert_eq!(target.id, "s1");
+    // What had failed before the write says nothing of it.
+    let past: Vec<String> = target.past.into_iter().collect();
+    assert_eq!(past.concat(), if running.is_some() { "t1" } else { "" });
     let spec = engine.service.lock().unwrap().clone().unwrap().1;
     let asked = server.operations();
     let posts = asked.iter().filter(|one| one.starts_with("POST "));
@@ -399,6 +409,38 @@ async fn a_service_stands_well_only_with_the_spec_that_was_sent() {
         let overtaken = deployment.overtaken(&[&sent]).await.unwrap();
         let kinds: Vec<OutcomeKind> = overtaken.iter().map(|one| one.kind).collect();
         assert_eq!(kinds, Vec::from_iter(kind), "{state}");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_says_that_the_engine_will_take_a_one_shot_back() {
+    let file = |tag: &str, action: &str, condition: &str| {
+        let text = format!(
+            "services: {{web: {{image: \"nginx:{tag}\", deploy: {{update_config: {{failure_action: {action}}}, \
+             restart_policy: {{condition: {condition}}}}}}}}}"
+        );
+        ComposeFile::parse(Path::new("/x/st.yml"), &text, "st", &LoadOptions::default()).unwrap()
+    };
+    for (action, condition, told) in [
+        ("rollback", "none", true),
+        ("rollback", "any", false),
+        ("pause", "none", false),
+    ] {
+        let running = spec(&file("1", action, condition));
+        let (_server, client) = Scripted::unix(move |seen| match seen.path.as_str() {
+            "/services" => ok(&json!([
+                {"ID": "s1", "Version": {"Index": 5}, "Spec": running},
+            ])),
+            path if path.starts_with("/distribution/") => refused(500, "no registry"),
+            _ => ok(&json!([])),
+        });
+        let new = file("2", action, condition);
+        let deployment = Deployment::new(&client, &new, DeployOptions::default());
+        let plan = deployment.plan().await.unwrap();
+        assert_eq!(plan.services[0].action, ServiceAction::Update);
+        let said = "service st_web: the engine rolls this update back (failure_action) when";
+        let warned = plan.warnings.iter().any(|one| one.starts_with(said));
+        assert_eq!(warned, told, "{action} {condition}: {:?}", plan.warnings);
     }
 }
 

@@ -5,7 +5,7 @@
 //! taken: a manager that passes a request on to a leader that goes away sends it twice, and somebody
 //! else may be deploying the same stack.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,7 +16,7 @@ use super::plan::Taken;
 use super::versions::Decision;
 use super::{ATTEMPT_LABEL, Deployment};
 use crate::docker::{
-    ApiVersion, EngineError, NetworkError, ObjectError, RegistryAuth, ServiceError,
+    ApiVersion, EngineError, NetworkError, ObjectError, Refusal, RegistryAuth, ServiceError,
     ServiceObserved, ServiceTarget, ServiceWritten, UpdateState,
 };
 use crate::ground::causes;
@@ -50,6 +50,7 @@ impl Deployment<'_> {
         // Whether only the mark was written just now.
         let mut marked = false;
         let mut unanswered = None;
+        let past = self.failed(running.as_ref()).await.map_err(failed)?;
         for attempt in 0..TRIES {
             if attempt > 0 {
                 if !marked {
@@ -83,7 +84,7 @@ impl Deployment<'_> {
                     let looks = attempt > 0 && !std::mem::take(&mut marked);
                     let taken_back = uncertain && rolled_back(found, &body).is_some();
                     if looks && (holds(service.kept, &body, found) || taken_back) {
-                        return Ok(Written::Target(self.found(service, found)));
+                        return Ok(Written::Target(self.found(service, found).after(past)));
                     }
                     match self.update(&body, found, auth).await {
                         // The service is read again for its version.
@@ -97,7 +98,9 @@ impl Deployment<'_> {
                 }
             };
             match sent {
-                Ok(written) => return Ok(Written::Target(self.target(service, &written))),
+                Ok(written) => {
+                    return Ok(Written::Target(self.target(service, &written).after(past)));
+                }
                 Err(ServiceError::Changed { .. } | ServiceError::NotFound { .. }) => {
                     unanswered = None;
                 }
@@ -232,6 +235,26 @@ impl Deployment<'_> {
             .update_service(&found.id, found.version, body, auth, self.request())
             .await
             .map(Some)
+    }
+
+    /// The tasks of a service that have failed by now: they may be of a spec that is written again,
+    /// and say nothing of that.
+    async fn failed(
+        &self,
+        running: Option<&ServiceObserved>,
+    ) -> Result<BTreeSet<String>, ServiceError> {
+        let Some(found) = running else {
+            return Ok(BTreeSet::new());
+        };
+        match self.engine.tasks(&found.id, self.request()).await {
+            Ok(tasks) => {
+                let failed = tasks.into_iter().filter(|task| task.state.is_failure());
+                Ok(failed.map(|task| task.id).collect())
+            }
+            // The service is gone.
+            Err(error) if error.is(Refusal::NotFound) => Ok(BTreeSet::new()),
+            Err(source) => Err(source.into()),
+        }
     }
 
     fn target(&self, service: &ComparedService, written: &ServiceWritten) -> ServiceTarget {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::task::TaskState;
 use super::*;
 
 fn service(spec: Value, status: Option<(&str, &str)>) -> ServiceObserved {
@@ -17,8 +18,9 @@ fn replicated(replicas: u64) -> Value {
     json!({"Name": "web", "Labels": {"spec": "new"}, "Mode": {"Replicated": {"Replicas": replicas}}})
 }
 
+/// As the engine sends it: without a slot of 0, and without a node that there is not.
 fn task(id: u64, slot: u64, node: &str, state: &str, desired: &str, error: &str) -> Task {
-    Task::from_json(json!({
+    let mut task = json!({
         "ID": format!("t{id}"), "ServiceID": "s", "Slot": slot, "NodeID": node,
         "CreatedAt": format!("2024-01-01T00:00:{:02}.5Z", id % 60),
         "DesiredState": desired,
@@ -26,8 +28,10 @@ fn task(id: u64, slot: u64, node: &str, state: &str, desired: &str, error: &str)
         "Status": {"State": state, "Err": error,
                    "ContainerStatus": {"ContainerID": "c", "ExitCode": if state == "failed" { 3 } else { 0 }}},
         "JobIteration": {"Index": 3},
-    }))
-    .expect("task")
+    });
+    let fields = task.as_object_mut().expect("an object");
+    fields.retain(|_, value| *value != json!(0) && *value != json!(""));
+    Task::from_json(task).expect("task")
 }
 
 fn running(id: u64, slot: u64, node: &str) -> Task {
@@ -312,6 +316,47 @@ fn a_task_that_may_end_well_has_converged_when_it_has() {
 }
 
 #[test]
+fn a_one_shot_that_ended_well_has_completed_although_the_engine_calls_that_a_failure() {
+    let words = "update paused due to failure or early termination of task t2";
+    let look = |target: &ServiceTarget, condition: &str, state: &str, tasks: &[Task]| {
+        let mut spec = replicated(2);
+        spec["TaskTemplate"] = json!({"RestartPolicy": {"Condition": condition}});
+        see(target, &service(spec, Some((state, words))), tasks)
+    };
+    let ended = |id, slot| task(id, slot, "n1", "complete", "shutdown", "");
+    let both = [ended(1, 1), ended(2, 2)];
+    for condition in ["none", "on-failure"] {
+        assert_eq!(
+            look(&written(), condition, "paused", &both),
+            Verdict::Completed { tasks: 2 }
+        );
+        // The engine has stopped before the second, or it is one that failed.
+        for tasks in [&both[..1], &[ended(1, 1), failed(2, 2)]] {
+            assert!(matches!(
+                look(&written(), condition, "paused", tasks),
+                Verdict::Paused { .. }
+            ));
+        }
+    }
+    // One that should run on has failed by ending.
+    assert!(matches!(
+        look(&written(), "any", "paused", &both),
+        Verdict::Paused { .. }
+    ));
+    // Taken back is taken back, however well what was restored has ended.
+    for state in ["rollback_started", "rollback_completed", "rollback_paused"] {
+        let verdict = look(&written(), "none", state, &both);
+        assert_eq!(verdict.settled(), None, "{verdict:?}");
+    }
+    let mut restoring = written();
+    restoring.restoring = true;
+    assert_eq!(
+        look(&restoring, "none", "rollback_paused", &both),
+        Verdict::Completed { tasks: 2 }
+    );
+}
+
+#[test]
 fn a_rollback_that_was_asked_for_is_an_update_like_any_other() {
     let mut target = written();
     target.restoring = true;
@@ -383,40 +428,299 @@ fn a_global_service_needs_every_eligible_node() {
     );
 }
 
+fn job_of(completions: u64, policy: Value) -> ServiceObserved {
+    service(
+        json!({"Name": "j", "TaskTemplate": {"RestartPolicy": policy},
+               "Mode": {"ReplicatedJob": {"MaxConcurrent": completions, "TotalCompletions": completions}}}),
+        None,
+    )
+}
+
+fn global_job(policy: Value) -> ServiceObserved {
+    service(
+        json!({"Name": "j", "TaskTemplate": {"RestartPolicy": policy}, "Mode": {"GlobalJob": {}}}),
+        None,
+    )
+}
+
+/// Tasks of jobs as the engine has them: the first replica without a slot, to be completed.
+fn of_job(id: u64, slot: u64, node: &str, state: &str) -> Task {
+    let desired = match state {
+        "failed" => "shutdown",
+        "ready" => "ready",
+        _ => "complete",
+    };
+    let error = match state {
+        "failed" => "task: non-zero exit (3)",
+        _ => "",
+    };
+    task(id, slot, node, state, desired, error)
+}
+
 #[test]
 fn a_job_has_converged_when_its_current_run_completed() {
-    let job = service(
-        json!({"Name": "j", "Mode": {"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 2}}}),
-        None,
-    );
-    let done = |id, slot| task(id, slot, "n1", "complete", "complete", "");
+    let job = job_of(2, json!({}));
+    let done = |id, slot| of_job(id, slot, "n1", "complete");
     assert_eq!(
-        see(&written(), &job, &[done(1, 1), done(2, 2)]),
+        see(&written(), &job, &[done(1, 0), done(2, 1)]),
         Verdict::Completed { tasks: 2 }
     );
-    let mut earlier = done(2, 2);
+    let mut earlier = done(2, 1);
     earlier.job_iteration = 2;
     assert!(matches!(
-        see(&written(), &job, &[done(1, 1), earlier]),
+        see(&written(), &job, &[done(1, 0), earlier]),
         Verdict::Progressing { done: 1, .. }
     ));
-    let everywhere = service(json!({"Name": "j", "Mode": {"GlobalJob": {}}}), None);
-    let on = |id, node| task(id, 0, node, "complete", "complete", "");
+    let everywhere = global_job(json!({}));
+    let on = |id, node| of_job(id, 0, node, "complete");
     assert_eq!(
         see(&written(), &everywhere, &[on(1, "n1"), on(2, "n2")]),
         Verdict::Completed { tasks: 2 }
     );
+    assert_eq!(
+        see(&written(), &job_of(0, json!({})), &[]),
+        Verdict::Completed { tasks: 0 }
+    );
+}
+
+#[test]
+fn a_job_that_is_tried_again_has_not_failed() {
+    let job = job_of(1, json!({}));
+    for state in ["ready", "preparing", "running"] {
+        // On another node: it is the same replica all the same.
+        let tasks = [of_job(1, 0, "n1", "failed"), of_job(2, 0, "n2", state)];
+        let text = see(&written(), &job, &tasks).to_string();
+        assert_eq!(
+            text,
+            format!(
+                "0/1 tasks: 0 of 1 tasks; j.0 is {state}; j.0 on host-n1 exited with code 3: task: non-zero exit (3)"
+            )
+        );
+        let everywhere = global_job(json!({}));
+        let mut tasks = vec![of_job(1, 0, "n1", "failed"), of_job(2, 0, "n1", state)];
+        assert!(matches!(
+            see(&written(), &everywhere, &tasks),
+            Verdict::Progressing {
+                done: 0,
+                wanted: 1,
+                ..
+            }
+        ));
+        tasks[1] = of_job(2, 0, "n1", "complete");
+        assert_eq!(
+            see(&written(), &everywhere, &tasks),
+            Verdict::Completed { tasks: 1 }
+        );
+    }
+    let tasks = [of_job(1, 0, "n1", "failed"), of_job(2, 0, "n2", "complete")];
+    assert_eq!(
+        see(&written(), &job, &tasks),
+        Verdict::Completed { tasks: 1 }
+    );
+}
+
+#[test]
+fn a_job_has_failed_when_it_is_not_tried_again_or_was_too_often() {
+    let crashes = |job: &ServiceObserved, failures: u64, retry: Option<&str>| {
+        let mut tasks: Vec<Task> = (1..=failures)
+            .map(|id| of_job(id, 0, "n1", "failed"))
+            .collect();
+        tasks.extend(retry.map(|state| of_job(9, 0, "n1", state)));
+        match see(&written(), job, &tasks) {
+            Verdict::Crashing {
+                failures: told,
+                restarting,
+                last,
+            } => {
+                assert_eq!((told, last.exit_code), (failures, Some(3)));
+                Some(restarting)
+            }
+            Verdict::Progressing { .. } => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (none, limited, unlimited, within) = (
+        json!({"Condition": "none"}),
+        json!({"Condition": "any", "MaxAttempts": 4}),
+        json!({}),
+        json!({"Condition": "on-failure", "MaxAttempts": 1, "Window": 60_000_000_000_u64}),
+    );
+    for job in [|policy| job_of(1, policy), global_job] {
+        assert_eq!(crashes(&job(none.clone()), 1, None), Some(false));
+        // As the engine does once another replica has failed too.
+        assert_eq!(crashes(&job(none.clone()), 1, Some("ready")), Some(true));
+        // As often as is allowed, and no less.
+        assert_eq!(crashes(&job(limited.clone()), 4, Some("ready")), None);
+        assert_eq!(crashes(&job(limited.clone()), 5, None), Some(false));
+        assert_eq!(crashes(&job(limited.clone()), 5, Some("ready")), Some(true));
+        // One that still runs may end well.
+        assert_eq!(crashes(&job(limited.clone()), 5, Some("running")), None);
+        assert_eq!(crashes(&job(unlimited.clone()), 2, Some("ready")), None);
+        assert_eq!(
+            crashes(&job(unlimited.clone()), 3, Some("ready")),
+            Some(true)
+        );
+        assert_eq!(crashes(&job(within.clone()), 2, Some("ready")), None);
+        assert_eq!(crashes(&job(within.clone()), 3, Some("ready")), Some(true));
+    }
+}
+
+#[test]
+fn what_belongs_to_a_node_that_does_not_fit_is_unschedulable() {
+    let global = service(json!({"Name": "g", "Mode": {"Global": {}}}), None);
+    let pending = |desired| {
+        let why = "insufficient resources on 1 node";
+        [
+            task(1, 0, "n1", "running", desired, ""),
+            task(2, 0, "n2", "pending", desired, why),
+        ]
+    };
+    let verdict = Verdict::Unschedulable {
+        reason: "host-n2: insufficient resources on 1 node".to_owned(),
+    };
+    assert_eq!(see(&written(), &global, &pending("running")), verdict);
+    let job = global_job(json!({}));
+    assert_eq!(see(&written(), &job, &pending("complete")), verdict);
+    let why = "no suitable node (unsupported platform on 2 nodes)";
+    let nowhere = task(1, 0, "", "pending", "complete", why);
+    assert_eq!(
+        see(&written(), &job_of(1, json!({})), &[nowhere]),
+        Verdict::Unschedulable {
+            reason: why.to_owned()
+        }
+    );
+    // What a node says while it prepares a task is another matter.
+    let prepares = task(2, 0, "n2", "preparing", "running", "something");
+    assert!(matches!(
+        see(&written(), &global, &[running(1, 0, "n1"), prepares]),
+        Verdict::Progressing { done: 1, .. }
+    ));
+}
+
+#[test]
+fn what_a_node_that_does_not_fit_has_been_spared_is_no_crash() {
+    let away = |id| {
+        let why = "assigned node no longer meets constraints";
+        task(id, 0, "n2", "rejected", "shutdown", why)
+    };
+    let pending = |why| task(9, 0, "n2", "pending", "ready", why);
+    let unschedulable = |why: &str| Verdict::Unschedulable {
+        reason: format!("host-n2: {why}"),
+    };
+    let global = service(json!({"Name": "g", "Mode": {"Global": {}}}), None);
+    let look = |more: Vec<Task>| {
+        let mut tasks = vec![running(1, 0, "n1"), away(2), away(3), away(4)];
+        tasks.extend(more);
+        see(&written(), &global, &tasks)
+    };
+    let why = "insufficient resources on 1 node";
+    assert_eq!(look(vec![pending(why)]), unschedulable(why));
+    let why = "assigned node no longer meets constraints";
+    assert_eq!(look(vec![pending("")]), unschedulable(why));
+    assert_eq!(look(Vec::new()), unschedulable(why));
+    // It fits again.
+    let prepares = task(9, 0, "n2", "preparing", "running", "");
+    assert!(matches!(
+        look(vec![prepares]),
+        Verdict::Progressing { done: 1, .. }
+    ));
+    assert_eq!(
+        look(vec![running(9, 0, "n2")]),
+        Verdict::Converged { tasks: 2 }
+    );
+}
+
+#[test]
+fn nodes_that_have_left_count_neither_for_nor_against() {
+    let look = |service: &ServiceObserved, tasks: &[Task]| {
+        let mut all = nodes();
+        all.push(
+            Node::from_json(json!({
+                "ID": "n3", "Description": {"Hostname": "host-n3"},
+                "Spec": {"Availability": "drain", "Role": "worker"},
+                "Status": {"State": "ready"},
+            }))
+            .expect("node"),
+        );
+        judge(
+            &written(),
+            Some(service),
+            tasks,
+            &all,
+            &WaitOptions::default(),
+        )
+    };
+    let on = |id, node, state| of_job(id, 0, node, state);
+    let job = global_job(json!({"Condition": "none"}));
+    let mut tasks = vec![
+        on(1, "n1", "complete"),
+        on(2, "n3", "complete"),
+        on(3, "n2", "failed"),
+    ];
+    assert!(matches!(
+        look(&job, &tasks),
+        Verdict::Crashing { failures: 1, .. }
+    ));
+    tasks[2] = on(3, "n2", "running");
+    assert!(matches!(
+        look(&job, &tasks),
+        Verdict::Progressing {
+            done: 2,
+            wanted: 3,
+            ..
+        }
+    ));
+    // A node that came after the job gets no task of it by that.
+    assert_eq!(look(&job, &tasks[..2]), Verdict::Completed { tasks: 2 });
+    assert!(matches!(
+        look(&job, &[]),
+        Verdict::Progressing {
+            done: 0,
+            wanted: 2,
+            ..
+        }
+    ));
+    let ended = service(
+        json!({"Name": "g", "Mode": {"Global": {}},
+               "TaskTemplate": {"RestartPolicy": {"Condition": "on-failure"}}}),
+        None,
+    );
+    let tasks = [
+        task(1, 0, "n1", "complete", "shutdown", ""),
+        task(2, 0, "n3", "complete", "shutdown", ""),
+        task(3, 0, "n2", "failed", "shutdown", ""),
+    ];
+    assert!(matches!(
+        look(&ended, &tasks),
+        Verdict::Crashing { failures: 1, .. }
+    ));
+    let everywhere = service(json!({"Name": "g", "Mode": {"Global": {}}}), None);
+    let tasks = [
+        running(1, 0, "n1"),
+        running(2, 0, "n2"),
+        task(3, 0, "n3", "failed", "shutdown", ""),
+    ];
+    assert_eq!(look(&everywhere, &tasks), Verdict::Converged { tasks: 2 });
+    assert!(matches!(
+        look(&everywhere, &tasks[1..]),
+        Verdict::Progressing {
+            done: 1,
+            wanted: 2,
+            ..
+        }
+    ));
 }
 
 proptest! {
-    /// Whatever the tasks: a rolled back or paused write is never a success, and a success has
-    /// exactly the wanted replicas running.
+    /// Whatever the tasks: a rolled back write is never a success, a paused one only where all
+    /// tasks have ended well, and a success has exactly the wanted replicas.
     #[test]
     fn success_means_the_wanted_replicas_run(
         replicas in 0u64..4,
         rows in proptest::collection::vec(
             (1u64..5, 0usize..3, 0usize..8, 0usize..3), 0..12),
         status in 0usize..7,
+        condition in 0usize..3,
     ) {
         const STATES: [&str; 8] = [
             "pending", "preparing", "running", "complete", "shutdown", "failed", "rejected", "odd",
@@ -435,17 +739,58 @@ proptest! {
             None, Some("updating"), Some("paused"), Some("completed"), Some("rollback_started"),
             Some("rollback_paused"), Some("rollback_completed"),
         ][status];
-        let observed = service(replicated(replicas), status.map(|state| (state, "")));
+        let condition = ["any", "on-failure", "none"][condition];
+        let mut spec = replicated(replicas);
+        spec["TaskTemplate"] = json!({"RestartPolicy": {"Condition": condition}});
+        let observed = service(spec, status.map(|state| (state, "")));
         let verdict = see(&written(), &observed, &tasks);
+        let good = |task: &&Task| {
+            task.is_running() || (condition != "any" && task.state == TaskState::Complete)
+        };
         if let Verdict::Converged { tasks: count } = verdict {
             prop_assert!(matches!(status, None | Some("completed")));
             let slots: std::collections::BTreeSet<_> = tasks
                 .iter()
-                .filter(|task| task.is_running())
+                .filter(good)
                 .map(|task| task.slot)
                 .collect();
-            prop_assert_eq!(slots.len() as u64, replicas);
+            prop_assert!(slots.len() as u64 >= replicas);
+            prop_assert!(condition != "any" || slots.len() as u64 == replicas);
             prop_assert_eq!(count, replicas);
+        }
+        if let Verdict::Completed { tasks: count } = verdict {
+            prop_assert!(matches!(status, None | Some("completed" | "paused")));
+            prop_assert!(condition != "any" && !tasks.iter().any(Task::is_running));
+            prop_assert_eq!(count, replicas);
+        }
+    }
+
+    /// Whatever the tasks of a job: it has completed when so many have, and has failed only where
+    /// a replica is not tried again, or was as often as it may be.
+    #[test]
+    fn a_job_ends_when_its_tasks_have(
+        completions in 0u64..4,
+        retries in 0u64..4,
+        rows in proptest::collection::vec((0u64..4, 0usize..2, 0usize..6), 0..12),
+    ) {
+        const STATES: [&str; 6] = ["failed", "ready", "pending", "preparing", "running", "complete"];
+        let tasks: Vec<Task> = rows
+            .iter()
+            .zip(1..)
+            .map(|((slot, node, state), id)| of_job(id, *slot, ["n1", "n2"][*node], STATES[*state]))
+            .collect();
+        let verdict = see(&written(), &job_of(completions, json!({"MaxAttempts": retries})), &tasks);
+        let complete = tasks.iter().filter(|task| task.state == TaskState::Complete).count() as u64;
+        prop_assert_eq!(verdict.settled(), (complete >= completions).then_some(complete));
+        match verdict {
+            Verdict::Crashing { failures, restarting, .. } => {
+                let allowed = if retries == 0 { 3 } else { retries + 1 };
+                prop_assert!(!restarting || failures >= allowed);
+            }
+            verdict => prop_assert!(
+                matches!(verdict, Verdict::Completed { .. } | Verdict::Progressing { .. }),
+                "{verdict:?}"
+            ),
         }
     }
 }

@@ -21,6 +21,8 @@
 //!
 //! Leaving a swarm and removing volumes happen only where a caller asks for them by name.
 
+mod cause;
+mod census;
 mod constraint;
 mod daemon;
 mod engine;

@@ -19,6 +19,8 @@ use super::wire::{Created, ObjectVersion, filters, instant, is_labelled, label_f
 use crate::ground::Deadline;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// What the engine takes where a spec says nothing.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// A service as the swarm has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,6 +112,29 @@ impl ServiceObserved {
             .unwrap_or("any")
     }
 
+    /// How often a task that ended is replaced; `None` where there is no limit.
+    pub(super) fn max_attempts(&self) -> Option<u64> {
+        self.number("/TaskTemplate/RestartPolicy/MaxAttempts")
+            .filter(|attempts| *attempts > 0)
+    }
+
+    /// Whether only what ended within a time counts against that.
+    pub(super) fn has_restart_window(&self) -> bool {
+        self.number("/TaskTemplate/RestartPolicy/Window") > Some(0)
+    }
+
+    /// How long its tasks, of this spec or the one before, may take to stop.
+    pub(super) fn stop_grace(&self) -> Duration {
+        let of = |spec: &Value| {
+            let grace = spec.pointer("/TaskTemplate/ContainerSpec/StopGracePeriod");
+            grace
+                .and_then(Value::as_u64)
+                .map_or(STOP_GRACE, Duration::from_nanos)
+        };
+        let before = self.previous_spec.as_ref().map(of).unwrap_or_default();
+        of(&self.spec).max(before)
+    }
+
     /// Whether the engine goes on with an update although tasks fail.
     pub(super) fn ignores_failures(&self) -> bool {
         self.text("/UpdateConfig/FailureAction") == Some("continue")
@@ -117,6 +142,10 @@ impl ServiceObserved {
 
     fn text(&self, pointer: &str) -> Option<&str> {
         self.spec.pointer(pointer)?.as_str()
+    }
+
+    fn number(&self, pointer: &str) -> Option<u64> {
+        self.spec.pointer(pointer)?.as_u64()
     }
 
     /// Reads a service from the engine's JSON.
@@ -180,6 +209,8 @@ pub struct UpdateStatus {
     pub state: UpdateState,
     /// The engine's words.
     pub message: String,
+    /// When it began; a rollback by the engine is a part of it.
+    pub started_at: Option<OffsetDateTime>,
     /// When it ended, where it has.
     pub ended_at: Option<OffsetDateTime>,
 }
@@ -275,6 +306,8 @@ struct UpdateStatusWire {
     #[serde(default, deserialize_with = "nullable")]
     message: String,
     #[serde(default, deserialize_with = "instant")]
+    started_at: Option<OffsetDateTime>,
+    #[serde(default, deserialize_with = "instant")]
     completed_at: Option<OffsetDateTime>,
 }
 
@@ -299,6 +332,7 @@ impl From<Wire> for ServiceObserved {
                 .map(|status| UpdateStatus {
                     state: status.state.into(),
                     message: status.message,
+                    started_at: status.started_at,
                     ended_at: status.completed_at,
                 }),
             counts: wire.service_status,

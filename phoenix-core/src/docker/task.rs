@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::engine::{Call, Engine};
 use super::error::EngineError;
+use super::service::ServiceMode;
 use super::wire::{ObjectVersion, filters, instant, nullable};
 use crate::ground::Deadline;
 
@@ -129,7 +130,7 @@ pub struct Task {
     pub service_id: String,
     /// The node it is on, once assigned.
     pub node_id: Option<String>,
-    /// Which replica it is; absent for a task of a global service.
+    /// Which replica it is, where the engine gives a number: see [`Task::replica`].
     pub slot: Option<u64>,
     /// Where it stands.
     pub state: TaskState,
@@ -157,13 +158,37 @@ impl Task {
     /// Whether it runs, should, and is not on its way out.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.state == TaskState::Running && !self.desired.is_terminal()
+        self.state == TaskState::Running && self.is_live()
     }
 
     /// Whether it runs or may yet.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        !self.state.is_terminal() && !self.desired.is_terminal()
+        // A task of a job is to complete: it is not being ended.
+        let ending = self.desired.is_terminal() && self.desired != TaskState::Complete;
+        !self.state.is_terminal() && !ending
+    }
+
+    /// Whether the manager took it off its node, which does not fit: no failure of its own. It does
+    /// so with what is pending, too, whenever it hears of the node.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.state == TaskState::Rejected
+            && self.error == "assigned node no longer meets constraints"
+    }
+
+    /// Which replica of a service of this mode it is; `None` where there is one task per node.
+    ///
+    /// The engine numbers the replicas of a service from 1 and those of a job from 0, and leaves
+    /// a 0 out: what it says of a task alone does not tell the first of a job from one that
+    /// belongs to a node.
+    #[must_use]
+    pub fn replica(&self, mode: ServiceMode) -> Option<u64> {
+        match mode {
+            ServiceMode::Replicated { .. } | ServiceMode::ReplicatedJob { .. } => {
+                Some(self.slot.unwrap_or_default())
+            }
+            ServiceMode::Global | ServiceMode::GlobalJob => None,
+        }
     }
 
     /// Reads a task from the engine's JSON.

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use super::cause::{cause, is_rollback, named, newest};
+use super::census::Seat;
 use super::engine::Engine;
 use super::error::{EngineError, Refusal};
 use super::judge::{TaskFailure, Verdict, judge};
 use super::node::Node;
-use super::service::{ServiceObserved, ServiceWritten, UpdateState};
+use super::service::{ServiceMode, ServiceObserved, ServiceWritten, UpdateState};
 use super::task::Task;
 use crate::ground::Deadline;
 
@@ -36,6 +38,9 @@ pub struct ServiceTarget {
     /// How long its tasks must run where the engine has not watched them itself; `None` for
     /// [`WaitOptions::stable`].
     pub stable: Option<Duration>,
+    /// Tasks that had failed before its spec was written. They may be of an equal spec, from an
+    /// earlier time, and say nothing of this one.
+    pub past: BTreeSet<String>,
 }
 
 impl ServiceTarget {
@@ -48,6 +53,7 @@ impl ServiceTarget {
             label: None,
             restoring: false,
             stable: None,
+            past: BTreeSet::new(),
         }
     }
 
@@ -60,6 +66,7 @@ impl ServiceTarget {
             label: None,
             restoring: false,
             stable: None,
+            past: BTreeSet::new(),
         }
     }
 
@@ -67,6 +74,13 @@ impl ServiceTarget {
     #[must_use]
     pub fn stable_for(mut self, stable: Duration) -> Self {
         self.stable = Some(stable);
+        self
+    }
+
+    /// The same, of which these tasks had failed before.
+    #[must_use]
+    pub fn after(mut self, past: BTreeSet<String>) -> Self {
+        self.past = past;
         self
     }
 
@@ -90,6 +104,14 @@ impl ServiceTarget {
 /// So long must a task run that took the place of a failed one before a single look takes it for
 /// running. Less than [`WaitOptions::stable_after_failure`]: the clock here is not the node's.
 const SETTLING: time::Duration = time::Duration::seconds(5);
+/// What a task lets go of when it has stopped, in the scheduler's words.
+const HELD: [&str; 3] = [
+    "host-mode port",
+    "insufficient resources",
+    "max replicas per node",
+];
+/// So much later than its time allows may a stopping task be gone for the scheduler.
+const AFTER_GRACE: Duration = Duration::from_secs(5);
 /// A task that began so much later than it is now is on a node whose clock says nothing here.
 const CLOCKS_DIFFER: time::Duration = time::Duration::seconds(2);
 
@@ -106,7 +128,7 @@ pub struct WaitOptions {
     /// So many tasks of one replica without an image are a missing image. Default 2.
     pub image_limit: u64,
     /// How long a task may find no node. Default 15 s: longer than a stopping task keeps its
-    /// host port by default.
+    /// host port by default. Longer where an update waits for a task that may take longer to stop.
     pub unschedulable: Duration,
     /// How long a replica may have no task at all after a failure. Default 3 s.
     pub abandoned: Duration,
@@ -305,8 +327,10 @@ pub(super) struct Watch {
     target: ServiceTarget,
     /// Failed tasks, also those the swarm has forgotten since.
     failed: BTreeMap<String, Task>,
-    /// Failures from before the wait.
+    /// Failures from before the wait, or before the write.
     past: Option<BTreeSet<String>>,
+    /// The task that the engine stopped the update for, or took it back.
+    blamed: Option<String>,
     /// Whether a task was seen that had only just taken the place of a failed one.
     unsettled: bool,
     /// Since when the verdict has been of its present kind.
@@ -322,6 +346,7 @@ impl Watch {
             target,
             failed: BTreeMap::new(),
             past: None,
+            blamed: None,
             unsettled: false,
             since: None,
             last: Verdict::Progressing {
@@ -353,9 +378,15 @@ impl Watch {
         options: &WaitOptions,
         now: Instant,
     ) -> bool {
-        self.unsettled |= unsettled(&tasks, OffsetDateTime::now_utc()).is_some();
         let failed = self.failed.len();
-        let tasks = self.remember(tasks);
+        let tasks = match service {
+            Some(service) => {
+                let now = OffsetDateTime::now_utc();
+                self.unsettled |= unsettled(service.mode(), &tasks, now).is_some();
+                self.remember(service, tasks)
+            }
+            None => Vec::new(),
+        };
         let verdict = judge(&self.target, service, &tasks, nodes, options);
         let kind = std::mem::discriminant(&verdict);
         // Another task may have failed between two looks at a running one.
@@ -374,28 +405,39 @@ impl Watch {
         news
     }
 
-    /// Adds failures the swarm has forgotten, and drops those from before the wait where another
-    /// try is under way.
-    fn remember(&mut self, tasks: Vec<Task>) -> Vec<Task> {
+    /// Adds failures the swarm has forgotten, and drops those from before the write, or from before
+    /// the wait where another try is under way.
+    fn remember(&mut self, service: &ServiceObserved, tasks: Vec<Task>) -> Vec<Task> {
+        let mode = service.mode();
+        let written = self.target.min_version.is_some();
         let failures = || tasks.iter().filter(|task| task.state.is_failure());
         let past = self.past.get_or_insert_with(|| {
-            if self.target.min_version.is_some() {
-                BTreeSet::new()
+            if written {
+                self.target.past.clone()
             } else {
                 failures().map(|task| task.id.clone()).collect()
             }
         });
-        for task in failures().filter(|task| !past.contains(&task.id)) {
-            self.failed.insert(task.id.clone(), task.clone());
+        let status = service.update_status.as_ref();
+        if let Some(id) = status.and_then(|status| named(&status.message)) {
+            self.blamed = Some(id.to_owned());
         }
+        // Those of a spec that the engine has restored are not of the one that was written.
+        let restored = written
+            && !self.target.restoring
+            && status.is_some_and(|status| is_rollback(&status.state));
+        if !restored {
+            for task in failures().filter(|task| !past.contains(&task.id)) {
+                self.failed.insert(task.id.clone(), task.clone());
+            }
+        }
+        let is_live = |seat: Seat<'_>| {
+            let mut live = tasks.iter().filter(|task| task.is_live());
+            live.any(|task| Seat::of(mode, task) == seat)
+        };
         let mut kept: Vec<Task> = tasks
             .iter()
-            .filter(|task| {
-                !past.contains(&task.id)
-                    || !tasks
-                        .iter()
-                        .any(|other| other.is_live() && seat(other) == seat(task))
-            })
+            .filter(|task| !past.contains(&task.id) || !(written || is_live(Seat::of(mode, task))))
             .cloned()
             .collect();
         for (id, task) in &self.failed {
@@ -404,6 +446,33 @@ impl Watch {
             }
         }
         kept
+    }
+
+    /// The task that ended the update of `service`; `all`: its tasks that the swarm remembers,
+    /// `now`: those of the spec in place.
+    fn cause(
+        &self,
+        service: &ServiceObserved,
+        all: Vec<Task>,
+        now: &[Task],
+        nodes: &[Node],
+    ) -> Option<TaskFailure> {
+        let status = service.update_status.as_ref()?;
+        let mut tasks = all;
+        for task in self.failed.values() {
+            if !tasks.iter().any(|one| one.id == task.id) {
+                tasks.push(task.clone());
+            }
+        }
+        let in_place = now.iter().map(|task| task.id.as_str()).collect();
+        let task = cause(
+            status,
+            &tasks,
+            &in_place,
+            &self.target.past,
+            self.blamed.as_deref(),
+        );
+        task.map(|task| TaskFailure::of(service, task, nodes))
     }
 
     fn decide(
@@ -439,7 +508,11 @@ impl Watch {
                     }
                 }
             }
-            Verdict::Unschedulable { .. } => options.unschedulable,
+            Verdict::Unschedulable { reason } => {
+                let written = service.filter(|_| self.target.min_version.is_some());
+                let stopping = written.map(|service| stopping_time(service, reason));
+                options.unschedulable.max(stopping.unwrap_or_default())
+            }
             Verdict::Crashing { restarting, .. } | Verdict::ImageMissing { restarting, .. } => {
                 if *restarting {
                     Duration::ZERO
@@ -465,53 +538,54 @@ impl Watch {
         };
         (held >= needed).then(|| outcome(verdict.clone(), Duration::ZERO))
     }
-
-    fn last_failure(&self, nodes: &[Node], name: &str) -> Option<TaskFailure> {
-        newest(self.failed.values()).map(|task| TaskFailure::of(name, task, nodes))
-    }
-}
-
-/// The replica of a task, or its node where there is one per node.
-fn seat(task: &Task) -> (Option<u64>, Option<&str>) {
-    let node = task.slot.is_none().then_some(task.node_id.as_deref());
-    (task.slot, node.flatten())
 }
 
 /// A task that has only just taken the place of a failed one, and that one.
-fn unsettled(tasks: &[Task], now: OffsetDateTime) -> Option<(&Task, &Task)> {
+fn unsettled(mode: ServiceMode, tasks: &[Task], now: OffsetDateTime) -> Option<(&Task, &Task)> {
     let fresh = |task: &&Task| {
         let age = task.changed_at.map(|at| now - at);
         task.is_running() && age.is_some_and(|age| age > -CLOCKS_DIFFER && age < SETTLING)
     };
     tasks.iter().filter(fresh).find_map(|task| {
-        let before = tasks.iter().filter(|other| seat(other) == seat(task));
+        let seat = Seat::of(mode, task);
+        let before = tasks.iter().filter(|one| Seat::of(mode, one) == seat);
         Some((task, newest(before)?))
     })
 }
 
 /// The verdict of one look at a service whose spec is in place: a task that has only just taken
 /// the place of a failed one may fail as that did.
-fn cautious(verdict: Verdict, name: &str, tasks: &[Task], nodes: &[Node]) -> Verdict {
+fn cautious(
+    verdict: Verdict,
+    service: &ServiceObserved,
+    tasks: &[Task],
+    nodes: &[Node],
+) -> Verdict {
     let Verdict::Converged { tasks: running } = verdict else {
         return verdict;
     };
-    match unsettled(tasks, OffsetDateTime::now_utc()) {
+    match unsettled(service.mode(), tasks, OffsetDateTime::now_utc()) {
         Some((_, failed)) => Verdict::Progressing {
             done: running.saturating_sub(1),
             wanted: running,
             detail: format!(
                 "a task has only just begun after another failed; {}",
-                TaskFailure::of(name, failed, nodes)
+                TaskFailure::of(service, failed, nodes)
             ),
         },
         None => verdict,
     }
 }
 
-fn newest<'a>(tasks: impl Iterator<Item = &'a Task>) -> Option<&'a Task> {
-    tasks
-        .filter(|task| task.state.is_failure())
-        .max_by_key(|task| task.created_at)
+/// How long what `reason` says is missing may still be held by a task that is being stopped for
+/// the one that finds no node.
+fn stopping_time(service: &ServiceObserved, reason: &str) -> Duration {
+    let stops = HELD.iter().any(|what| reason.contains(what));
+    if stops && service.previous_spec.is_some() {
+        service.stop_grace().saturating_add(AFTER_GRACE)
+    } else {
+        Duration::ZERO
+    }
 }
 
 /// The outcome of a wait that ends with `verdict`, after `waited` when it is the deadline that
@@ -564,9 +638,11 @@ impl Engine {
             .map(|target| {
                 let service = snapshot.service(&target.id);
                 let verdict = judge(target, service, &snapshot.tasks, &snapshot.nodes, &options);
-                let name = service.map(ServiceObserved::name).unwrap_or_default();
                 let tasks = snapshot.tasks_of(&target.id);
-                cautious(verdict, name, &tasks, &snapshot.nodes)
+                match service {
+                    Some(service) => cautious(verdict, service, &tasks, &snapshot.nodes),
+                    None => verdict,
+                }
             })
             .collect())
     }
@@ -618,20 +694,25 @@ impl Engine {
             options,
             Instant::now(),
         );
-        let seen = watch.last_failure(&snapshot.nodes, name);
-        if let Some(
-            Outcome::RolledBack { cause, .. }
-            | Outcome::Paused { cause, .. }
-            | Outcome::RollbackPaused { cause, .. },
-        ) = &mut watch.outcome
+        if let Some(service) = service
+            && let Some(
+                Outcome::RolledBack { .. }
+                | Outcome::Paused { .. }
+                | Outcome::RollbackPaused { .. },
+            ) = watch.outcome
         {
-            // The failed tasks are of a spec that is no longer in place: ask for all.
-            *cause = match seen {
-                Some(seen) => Some(seen),
-                None => self.tasks(&id, deadline).await.ok().and_then(|tasks| {
-                    newest(tasks.iter()).map(|task| TaskFailure::of(name, task, &snapshot.nodes))
-                }),
-            };
+            // The failed tasks may be of a spec that is no longer in place: ask for all.
+            let all = self.tasks(&id, deadline).await.unwrap_or_default();
+            let now = snapshot.tasks_of(&id);
+            let found = watch.cause(service, all, &now, &snapshot.nodes);
+            if let Some(
+                Outcome::RolledBack { cause, .. }
+                | Outcome::Paused { cause, .. }
+                | Outcome::RollbackPaused { cause, .. },
+            ) = &mut watch.outcome
+            {
+                *cause = found;
+            }
         }
         if news {
             progress(ServiceProgress {

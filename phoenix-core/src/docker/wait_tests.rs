@@ -31,8 +31,9 @@ fn task(id: &str, service: &str, state: &str, error: &str) -> Value {
     } else {
         "running"
     };
+    let node = if state == "pending" { "" } else { "n1" };
     json!({
-        "ID": id, "ServiceID": service, "Slot": 1, "NodeID": "n1",
+        "ID": id, "ServiceID": service, "Slot": 1, "NodeID": node,
         "CreatedAt": "2024-01-01T00:00:00Z", "DesiredState": desired,
         "Status": {"State": state, "Err": error,
                    "ContainerStatus": {"ContainerID": "c", "ExitCode": 3}},
@@ -211,7 +212,11 @@ impl Bench {
     }
 
     fn at(&mut self, seconds: u64, status: Value, tasks: &[Value]) -> Option<Outcome> {
-        let service = ServiceObserved::from_json(service("s", status)).expect("service");
+        self.with(seconds, service("s", status), tasks)
+    }
+
+    fn with(&mut self, seconds: u64, service: Value, tasks: &[Value]) -> Option<Outcome> {
+        let service = ServiceObserved::from_json(service).expect("service");
         let tasks = tasks
             .iter()
             .map(|task| Task::from_json(task.clone()).expect("task"))
@@ -340,6 +345,162 @@ fn failures_from_before_the_wait_do_not_count_against_a_new_try() {
         bench.at(10, Value::Null, &[past("a")]),
         Some(Outcome::Crashing { failures: 1, .. })
     ));
+}
+
+#[test]
+fn failures_from_before_the_write_do_not_count_against_an_equal_spec() {
+    let mut stubborn = service("s", Value::Null);
+    stubborn["Spec"]["UpdateConfig"] = json!({"FailureAction": "continue"});
+    let fell = |id| task(id, "s", "failed", "exit");
+    let starting = || task("n", "s", "starting", "");
+    let past: BTreeSet<String> = ["a", "b", "c"].map(str::to_owned).into();
+    let tasks = [fell("a"), fell("b"), fell("c"), starting()];
+    let mut bench = Bench::new(written("s"));
+    assert!(matches!(
+        bench.with(0, stubborn.clone(), &tasks),
+        Some(Outcome::Crashing { failures: 3, .. })
+    ));
+    let mut bench = Bench::new(written("s").after(past.clone()));
+    assert_eq!(bench.with(0, stubborn.clone(), &tasks), None);
+    // They do not make a success doubtful either: it needs 2 seconds, not 10.
+    let run = [
+        fell("a"),
+        fell("b"),
+        fell("c"),
+        task("n", "s", "running", ""),
+    ];
+    assert_eq!(bench.with(1, stubborn.clone(), &run), None);
+    assert_eq!(
+        bench.with(3, stubborn.clone(), &run),
+        Some(Outcome::Converged { tasks: 1 })
+    );
+    // Nor are they a replica that nothing follows.
+    let mut bench = Bench::new(written("s").after(past.clone()));
+    assert_eq!(bench.with(0, stubborn.clone(), &tasks[..3]), None);
+    assert_eq!(bench.with(60, stubborn.clone(), &tasks[..3]), None);
+    // Others count.
+    let mut bench = Bench::new(written("s").after(past));
+    let tasks = [fell("a"), fell("d"), fell("e"), starting()];
+    assert_eq!(bench.with(0, stubborn.clone(), &tasks), None);
+    let tasks = [fell("a"), fell("d"), fell("e"), fell("f"), starting()];
+    assert!(matches!(
+        bench.with(1, stubborn, &tasks),
+        Some(Outcome::Crashing { failures: 3, .. })
+    ));
+}
+
+#[test]
+fn a_job_that_is_tried_again_is_waited_for() {
+    let mut job = service("s", Value::Null);
+    job["Spec"]["Mode"] = json!({"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 1}});
+    let of = |id: &str, node: &str, state: &str, desired: &str| {
+        json!({
+            "ID": id, "ServiceID": "s", "NodeID": node, "CreatedAt": "2024-01-01T00:00:00Z",
+            "DesiredState": desired, "JobIteration": {}, "Status": {"State": state},
+        })
+    };
+    let fell = of("a", "n1", "failed", "shutdown");
+    for target in [written("s"), ServiceTarget::in_place("s")] {
+        let mut bench = Bench::new(target);
+        let mut at = |second, state, desired| {
+            let tasks = [fell.clone(), of("b", "n2", state, desired)];
+            bench.with(second, job.clone(), &tasks)
+        };
+        assert_eq!(at(0, "ready", "ready"), None);
+        assert_eq!(at(5, "starting", "complete"), None);
+        assert_eq!(at(60, "running", "complete"), None);
+        assert_eq!(
+            at(61, "complete", "complete"),
+            Some(Outcome::Completed { tasks: 1 })
+        );
+    }
+    let mut bench = Bench::new(written("s"));
+    assert_eq!(
+        bench.with(0, job.clone(), std::slice::from_ref(&fell)),
+        None
+    );
+    assert!(matches!(
+        bench.with(3, job, &[fell]),
+        Some(Outcome::Crashing { failures: 1, .. })
+    ));
+}
+
+#[test]
+fn a_task_that_waits_for_another_to_stop_has_as_long_as_that_has() {
+    const MINUTE: u64 = 60_000_000_000;
+    let pending = |why: &str| [task("p", "s", "pending", why)];
+    let (port, label) = (
+        "no suitable node (host-mode port already in use on 1 node)",
+        "no suitable node (scheduling constraints not satisfied on 1 node)",
+    );
+    // The grace of the spec before, of this one, what finds no node why, and how long it may.
+    for (before, now, why, seconds) in [
+        (Some(MINUTE), 0, port, 65),
+        (Some(0), MINUTE, port, 65),
+        (Some(MINUTE), 0, "1: insufficient resources on 1 node", 65),
+        (Some(MINUTE), 0, label, 15),
+        (Some(0), 0, port, 15),
+        // Nothing of it stops where it has only just been made.
+        (None, MINUTE, port, 15),
+    ] {
+        let spec =
+            |grace: u64| json!({"TaskTemplate": {"ContainerSpec": {"StopGracePeriod": grace}}});
+        let mut seen = service("s", Value::Null);
+        seen["PreviousSpec"] = before.map_or(Value::Null, spec);
+        seen["Spec"]["TaskTemplate"] = spec(now)["TaskTemplate"].clone();
+        let mut bench = Bench::new(written("s"));
+        assert_eq!(bench.with(0, seen.clone(), &pending(why)), None);
+        assert_eq!(bench.with(seconds - 1, seen.clone(), &pending(why)), None);
+        assert!(matches!(
+            bench.with(seconds, seen, &pending(why)),
+            Some(Outcome::Unschedulable { .. })
+        ));
+    }
+}
+
+#[tokio::test]
+async fn the_cause_of_a_rollback_is_what_the_engine_named() {
+    let at = |id: &str, second: u32, error: &str| {
+        let mut task = task(id, "back", "failed", error);
+        task["CreatedAt"] = json!(format!("2024-01-01T00:00:{second:02}Z"));
+        task
+    };
+    let (before, cause, after) = (at("o", 1, "old"), at("c1", 12, "this"), at("r", 20, "new"));
+    let all = vec![before.clone(), cause.clone(), after.clone()];
+    // Once the engine has said which, and once it was over too soon.
+    for named in [true, false] {
+        let (before, cause, after) = (before.clone(), cause.clone(), after.clone());
+        let script = move |round: usize| {
+            let (state, message, mut tasks) = match round {
+                0 => ("updating", "update in progress", vec![cause.clone()]),
+                1 if named => (
+                    "rollback_started",
+                    "update rolled back due to failure or early termination of task c1",
+                    vec![before.clone()],
+                ),
+                _ => (
+                    "rollback_completed",
+                    "rollback completed",
+                    vec![before.clone(), after.clone()],
+                ),
+            };
+            tasks.push(task("n", "back", "running", ""));
+            let status = json!({
+                "State": state, "Message": message, "StartedAt": "2024-01-01T00:00:10Z",
+            });
+            (vec![service("back", status)], tasks)
+        };
+        let (_server, engine) = swarm(script, all.clone());
+        let targets = [written("back").after(BTreeSet::from(["o".to_owned()]))];
+        let outcomes = engine
+            .await_services(&targets, &quick(), soon(), &mut |_| {})
+            .await
+            .expect("answers");
+        assert_eq!(
+            outcomes[0].1.to_string(),
+            "rolled back (rollback completed): back.1 on host exited with code 3: this"
+        );
+    }
 }
 
 #[test]
