@@ -330,6 +330,7 @@ fn without_news(value: &mut Yaml, way: &mut Vec<String>) {
             let of_network = way.len() >= 2 && way[way.len() - 2] == "networks" && way.len() > 2;
             entries.retain(|(key, _)| {
                 !matches!(key.as_str(), "oom_score_adj" | "subpath")
+                    && !(way.is_empty() && key == "version")
                     && !(of_network && key == "driver_opts")
             });
             // There what is merged later wins.
