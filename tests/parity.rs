@@ -12,6 +12,10 @@
 //! how many files are made at random. They are the same in every run; `PHOENIX_PARITY_SEED` makes
 //! others of 64 hexadecimal digits, or of `random`, which says what it took.
 //!
+//! CLIs before 28 read YAML 1.1 and know fewer keys: cases that need a later one say `since`, and
+//! files made at random have nothing then that such a CLI lacks or reads in another way
+//! (`generated::without_news`).
+//!
 //! These are all the normalisations before bodies are compared:
 //!
 //! | where | what | why |

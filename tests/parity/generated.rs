@@ -328,9 +328,11 @@ fn without_news(value: &mut Yaml, way: &mut Vec<String>) {
         Yaml::List(items) => items.iter_mut().for_each(|item| without_news(item, way)),
         Yaml::Map(entries) => {
             let of_network = way.len() >= 2 && way[way.len() - 2] == "networks" && way.len() > 2;
-            entries.retain(|(key, _)| {
-                !matches!(key.as_str(), "oom_score_adj" | "subpath")
-                    && !(of_network && key == "driver_opts")
+            entries.retain(|(key, _)| match key.as_str() {
+                "oom_score_adj" | "subpath" => false,
+                "version" => !way.is_empty(),
+                "driver_opts" => !of_network,
+                _ => true,
             });
             // There what is merged later wins.
             entries.sort_by_key(|(key, _)| key != "<<");
