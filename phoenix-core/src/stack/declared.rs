@@ -27,6 +27,9 @@ const LONGEST_OBJECT_NAME: usize = 64;
 const LARGEST_CONFIG: usize = 1_024_000;
 const LARGEST_SECRET: usize = 512_000;
 
+/// Drivers whose networks, as a stack makes them, are those of one node.
+const OF_ONE_NODE: &[&str] = &["bridge", "host", "ipvlan", "macvlan", "none", "null"];
+
 /// How declarations are read.
 #[derive(Clone, Copy)]
 pub(super) struct Declaring<'a> {
@@ -141,6 +144,21 @@ pub(super) fn network(
         ..NetworkDeclaration::default()
     };
     network.driver = own(&map, "driver")?;
+    if let (Some(driver), Some(at)) = (network.driver.as_deref(), map.get("driver"))
+        && OF_ONE_NODE.contains(&driver)
+        && !external
+    {
+        const MESSAGE: &str = "networks of this driver are those of one node, and the engine refuses \
+                               services in them";
+        if options_of_files.as_docker() {
+            at.warn(MESSAGE);
+        } else {
+            at.refuse(format!(
+                "{MESSAGE}: remove the key for an overlay network of all nodes, or name a network \
+                 that is made apart from the stack as `external`"
+            ));
+        }
+    }
     if let Some(at) = map.get("driver_opts") {
         network.driver_opts = options(&at)?;
     }

@@ -15,6 +15,9 @@ const UNITS: [(&str, u128); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
+/// Units that only files of the compose dialect have.
+const LONG_UNITS: [(&str, u128); 2] = [("d", 86_400_000_000_000), ("w", 604_800_000_000_000)];
+
 /// What is wrong with a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DurationError {
@@ -32,6 +35,15 @@ pub(super) enum DurationError {
 
 /// Parses a duration; a bare `0` is one.
 pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
+    parse_in(text, &[])
+}
+
+/// Parses a duration of the compose dialect, which has days and weeks.
+pub(super) fn parse_long(text: &str) -> Result<Duration, DurationError> {
+    parse_in(text, &LONG_UNITS)
+}
+
+fn parse_in(text: &str, further: &[(&str, u128)]) -> Result<Duration, DurationError> {
     let mut rest = match text.strip_prefix('-') {
         Some("0") => return Ok(Duration::ZERO),
         Some(_) => return Err(DurationError::Negative),
@@ -68,6 +80,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
         }
         let (_, scale) = UNITS
             .iter()
+            .chain(further)
             .find(|(name, _)| *name == unit)
             .ok_or(DurationError::UnknownUnit)?;
         total = total
@@ -133,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn the_compose_dialect_has_days_and_weeks() {
+        for (text, hours) in [("1d", 24), ("1w1d", 192), ("0.5d", 12), ("1d2h", 26)] {
+            assert_eq!(
+                parse_long(text),
+                Ok(Duration::from_secs(hours * 3600)),
+                "{text}"
+            );
+        }
+        assert_eq!(parse_long("1y"), Err(DurationError::UnknownUnit));
+    }
+
+    #[test]
     fn what_is_no_duration_says_why() {
         for (text, expected) in [
             ("", DurationError::Malformed),
@@ -141,6 +166,7 @@ mod tests {
             ("1s ", DurationError::UnknownUnit),
             ("10", DurationError::NoUnit),
             ("1d", DurationError::UnknownUnit),
+            ("1w", DurationError::UnknownUnit),
             ("-1s", DurationError::Negative),
             ("999999999h", DurationError::TooLong),
             (

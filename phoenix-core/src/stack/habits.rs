@@ -9,6 +9,7 @@ use crate::ground::document::{Map, Node, Position, Value, child_path};
 use super::findings::{Findings, children, entry, items, map_mut, text_node};
 use super::interpolate::Variables;
 use super::options::LoadOptions;
+use super::ports;
 
 /// Keys of a service that docker names as unsupported or deprecated, and goes on.
 const IGNORED: &[&str] = &[
@@ -264,26 +265,31 @@ impl Habits<'_> {
                 return;
             }
         }
+        let everywhere = address.is_some_and(ports::is_everywhere);
         let zero = published.bytes().all(|byte| byte == b'0');
-        let message = match (address, zero) {
-            (Some(_), _) => {
-                "docker drops the address: the port is open at every address of every node"
+        let message = match address {
+            Some(_) if !everywhere => {
+                Some("docker drops the address: the port is open at every address of every node")
             }
-            (None, true) => "docker takes a published port 0 for any port that is free",
-            (None, false) => return,
+            Some(_) if published.is_empty() => None,
+            _ if zero => Some("docker takes a published port 0 for any port that is free"),
+            Some(_) => None,
+            None => return,
         };
         let without = if published.is_empty() || zero {
             target.to_owned()
         } else {
             format!("{published}:{target}")
         };
-        let text = text.clone();
-        self.warn(
-            port.position,
-            &format!(".ports[{index}]"),
-            Some(&text),
-            message,
-        );
+        if let Some(message) = message {
+            let text = text.clone();
+            self.warn(
+                port.position,
+                &format!(".ports[{index}]"),
+                Some(&text),
+                message,
+            );
+        }
         port.value = Value::String(without);
     }
 

@@ -1,9 +1,11 @@
 //! Published ports: `"8080:80"`, `"8000-8002:80-82/udp"`, and the long form.
 //!
-//! Invariants: numbers are from 1 to 65535; a port names no host address, because a swarm
-//! publishes on all of them and an address would promise what does not happen.
+//! Invariants: numbers are from 1 to 65535; a port names no host address but the unspecified one,
+//! because a swarm publishes on all of them and an address would promise what does not happen.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::ground::document::{Cursor, Fields, Node, Value};
 
@@ -19,6 +21,9 @@ const MODES: &[(&str, PublishMode)] = &[
     ("ingress", PublishMode::Ingress),
     ("host", PublishMode::Host),
 ];
+
+/// How many ports a service may have: as many as there are of one protocol.
+const MOST: usize = 65_535;
 
 /// What is wrong with a port in short form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +48,7 @@ pub(super) enum PortError {
 /// Reads the list of a service's ports.
 pub(super) fn ports(at: &Cursor<'_>) -> Option<Vec<Port>> {
     let mut ports: Vec<Port> = Vec::new();
+    let mut taken = BTreeSet::new();
     for item in at.items()? {
         let read = match written(item.node()) {
             Some(text) => match short(&text) {
@@ -58,24 +64,41 @@ pub(super) fn ports(at: &Cursor<'_>) -> Option<Vec<Port>> {
             },
         };
         for port in read {
-            let twice = ports.iter().any(|other| {
-                let same =
-                    (protocol_of(other), mode_of(other)) == (protocol_of(&port), mode_of(&port));
-                let number = match port.published {
-                    Some(_) => other.published == port.published,
-                    None => other.published.is_none() && other.target == port.target,
-                };
-                same && number
-            });
-            if twice {
-                let number = port.published.unwrap_or(port.target);
+            let number = port.published.unwrap_or(port.target);
+            let what = (protocol_of(&port), mode_of(&port), port.published.is_some());
+            if !taken.insert((what, number)) {
                 item.refuse(format!("port {number} is listed twice"));
-            } else {
-                ports.push(port);
+                break;
             }
+            ports.push(port);
+        }
+        if ports.len() > MOST {
+            item.refuse(format!("a service has at most {MOST} ports"));
+            return None;
         }
     }
     Some(ports)
+}
+
+/// Whether `address`, which stands before a port, is the unspecified one. A swarm publishes on all.
+pub(super) fn is_everywhere(address: &str) -> bool {
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = bare.unwrap_or(address).parse();
+    address.is_ok_and(|address: IpAddr| address.is_unspecified())
+}
+
+/// The port in short form at `text` with the first of several published ports, of which
+/// `docker compose` takes one. `None` for one that has no such range.
+pub(super) fn first_of_range(text: &str) -> Option<String> {
+    let numbers = text.split('/').next().unwrap_or_default();
+    let (before, target) = numbers.rsplit_once(':')?;
+    let published = before.rsplit(':').next().unwrap_or_default();
+    let (first, last) = range(published).ok()?;
+    let rest = &text[before.len()..];
+    let address = &before[..before.len() - published.len()];
+    (first < last && !target.contains('-')).then(|| format!("{address}{first}{rest}"))
 }
 
 /// The short form at `node`, if it is one. A number is what YAML takes it for: `010` is 8.
@@ -97,8 +120,14 @@ pub(super) fn short(text: &str) -> Result<Vec<Port>, PortError> {
         None => (text, Protocol::Tcp),
     };
     let (published, target) = match numbers.rsplit_once(':') {
-        Some((published, _)) if published.contains(':') => return Err(PortError::HostAddress),
-        Some((published, target)) => (Some(range(published)?), range(target)?),
+        Some((before, target)) => match before.rsplit_once(':') {
+            Some((address, "")) if is_everywhere(address) => (None, range(target)?),
+            Some((address, published)) if is_everywhere(address) => {
+                (Some(range(published)?), range(target)?)
+            }
+            Some(_) => return Err(PortError::HostAddress),
+            None => (Some(range(before)?), range(target)?),
+        },
         None => (None, range(numbers)?),
     };
     let port = |published, target| Port {
@@ -138,7 +167,7 @@ fn range(text: &str) -> Result<(u16, u16), PortError> {
 fn number(text: &str) -> Result<u16, PortError> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         // An address without a published port (`127.0.0.1:80`) ends up here.
-        return Err(if text.parse::<std::net::IpAddr>().is_ok() {
+        return Err(if text.parse::<IpAddr>().is_ok() {
             PortError::HostAddress
         } else {
             PortError::Malformed
@@ -227,6 +256,30 @@ mod tests {
             Ok(vec![tcp(Some(8000), 80), tcp(Some(8001), 80)])
         );
         assert_eq!(short("80-81"), Ok(vec![tcp(None, 80), tcp(None, 81)]));
+        for text in [
+            "0.0.0.0:8080:80",
+            "[::]:8080:80",
+            ":::8080:80",
+            "0:0:0:0:0:0:0:0:8080:80",
+        ] {
+            assert_eq!(short(text), Ok(vec![tcp(Some(8080), 80)]), "{text}");
+        }
+        assert_eq!(short("0.0.0.0::80"), Ok(vec![tcp(None, 80)]));
+    }
+
+    #[test]
+    fn of_a_range_that_leads_to_one_the_first_is_taken() {
+        for (text, expected) in [
+            ("8000-8002:80", Some("8000:80")),
+            ("0.0.0.0:8000-8002:80/udp", Some("0.0.0.0:8000:80/udp")),
+            ("8000-8002:80-82", None),
+            ("8000:80", None),
+            ("8000-8000:80", None),
+            ("80", None),
+            ("a-b:80", None),
+        ] {
+            assert_eq!(first_of_range(text).as_deref(), expected, "{text}");
+        }
     }
 
     #[test]
@@ -247,7 +300,9 @@ mod tests {
             ("127.0.0.1::80", PortError::HostAddress),
             ("127.0.0.1:80", PortError::HostAddress),
             ("[::1]:8080:80", PortError::HostAddress),
-            ("0.0.0.0:8080:80", PortError::HostAddress),
+            ("0.0.0.0:80", PortError::HostAddress),
+            ("[::ffff:0.0.0.0]:80:80", PortError::HostAddress),
+            ("x0.0.0.0:80:80", PortError::HostAddress),
         ] {
             assert_eq!(short(text), Err(expected), "{text}");
         }
@@ -280,11 +335,12 @@ mod tests {
 
         #[test]
         fn any_text_is_read_without_panic(text in "[0-9a-c.:/\\[\\]-]{0,16}") {
-            let _ = short(&text);
+            let _ = (short(&text), first_of_range(&text));
         }
 
         #[test]
         fn no_address_is_ever_accepted(address in any::<std::net::Ipv4Addr>(), port in 1_u16..) {
+            prop_assume!(!address.is_unspecified());
             for text in [format!("{address}:{port}:80"), format!("{address}::80")] {
                 prop_assert_eq!(short(&text), Err(PortError::HostAddress));
             }

@@ -1,5 +1,7 @@
 //! Lists in which the swarm's format wants every entry once.
 
+use std::collections::HashSet;
+
 use crate::ground::document::{Node, Value, child_path};
 
 use super::findings::{Findings, matches};
@@ -39,12 +41,10 @@ fn walk<'n>(node: &'n Node, path: &str, way: &mut Vec<&'n str>, findings: &mut F
             }
         }
         Value::List(items) if LISTS.iter().any(|list| matches(list, way)) => {
+            let mut seen = HashSet::new();
             for (index, item) in items.iter().enumerate() {
                 let Some(text) = item.text() else { continue };
-                if items[..index]
-                    .iter()
-                    .any(|other| other.text() == Some(text))
-                {
+                if !seen.insert(text) {
                     findings.refuse(
                         item.position,
                         &format!("{path}[{index}]"),

@@ -596,6 +596,18 @@ const TABLE: &[Difference] = &[
         there: (Refused("a second YAML document"), ""),
     },
     Difference {
+        what: "A network whose driver is of one node: `bridge`, `host`, `none`, `macvlan`, `ipvlan`",
+        files: &["services: {w: {image: a, networks: [n]}}\nnetworks: {n: {driver: bridge}}"],
+        docker: "makes it on the manager, where the engine refuses the service that uses it",
+        phoenix: "refuses it (a `bridge` of the compose dialect becomes an overlay)",
+        why: "the fault shows where it is made, and nothing is left behind",
+        here: Refused("those of one node"),
+        there: (
+            Sent("/TaskTemplate/Networks/0/Target", "\"st_n\""),
+            "those of one node",
+        ),
+    },
+    Difference {
         what: "Two files: `false`, `0` or an empty text in the later one",
         files: &[
             "services: {w: {image: a, tty: true}}",
