@@ -8,7 +8,7 @@ use crate::ground::document::{Cursor, Value};
 
 use super::model::{Attachment, FileReference, Place};
 use super::reading::{fields, filled, integer, optional, options, text, texts};
-use super::service::{Declared, place};
+use super::service::{Declared, Names, place};
 
 pub(super) fn attachments(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Vec<Attachment>> {
     let mut attachments: Vec<Attachment> = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn files(
     at: &Cursor<'_>,
     declared: &Declared<'_>,
     what: &str,
-    known: &[&str],
+    known: &Names<'_>,
 ) -> Option<Vec<FileReference>> {
     let mut files: Vec<FileReference> = Vec::new();
     for item in at.items()? {

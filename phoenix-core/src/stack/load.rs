@@ -16,8 +16,8 @@ use super::model::{
 };
 use super::options::{Dialect, LoadOptions};
 use super::reading::extensible;
-use super::service::{Declared, service};
-use super::{environment, habits, repeats, scalars, tags, versions};
+use super::service::{Declared, Names, service};
+use super::{environment, habits, repeats, scalars, tags, versions, waits};
 
 /// Compose files that describe a stack, validated: every reference within them resolves.
 #[derive(Debug, Clone)]
@@ -404,11 +404,11 @@ fn file(
         directory,
         options,
         whole,
-        services: &keys("services"),
-        networks: &keys("networks"),
-        volumes: &keys("volumes"),
-        configs: &keys("configs"),
-        secrets: &keys("secrets"),
+        services: &Names::new(keys("services")),
+        networks: &Names::new(keys("networks")),
+        volumes: &Names::new(keys("volumes")),
+        configs: &Names::new(keys("configs")),
+        secrets: &Names::new(keys("secrets")),
     };
     let mut services = IndexMap::new();
     for (key, position, at) in entries {
@@ -418,8 +418,9 @@ fn file(
         }
     }
     if let Some(at) = &services_at {
-        refuse_cycles(at, &services);
+        waits::refuse_cycles(at, &services);
     }
+    waits::end_what_is_waited_for(&mut services);
     let file = ComposeFile {
         source: PathBuf::new(),
         stack: stack.to_owned(),
@@ -491,58 +492,4 @@ fn refuse_shared_names(map: &Fields<'_>, file: &ComposeFile) {
         }
         made.push((section, name));
     }
-}
-
-/// Reports services that wait for themselves by way of others.
-fn refuse_cycles(at: &Cursor<'_>, services: &IndexMap<String, Service>) {
-    for key in services.keys() {
-        let mut way = vec![key.as_str()];
-        let mut seen = vec![];
-        if find_way(services, key, &mut way, &mut seen) {
-            // Each cycle is reported once, at its first service in the file.
-            let first = way
-                .iter()
-                .filter_map(|key| services.get_index_of(*key))
-                .min();
-            if first == services.get_index_of(key) {
-                way.push(key);
-                let image = at.child(key).and_then(|service| service.child("image"));
-                at.reader().report(
-                    image.as_ref().unwrap_or(at).position(),
-                    format!("services.{key}.depends_on"),
-                    None,
-                    format!("these services wait for each other: {}", way.join(" -> ")),
-                    None,
-                );
-            }
-        }
-    }
-}
-
-/// Extends `way`, which begins at some service, until the next step would lead back to `goal`.
-fn find_way<'a>(
-    services: &'a IndexMap<String, Service>,
-    goal: &str,
-    way: &mut Vec<&'a str>,
-    seen: &mut Vec<&'a str>,
-) -> bool {
-    let Some(service) = way.last().and_then(|key| services.get(*key)) else {
-        return false;
-    };
-    for next in &service.depends_on {
-        let next = next.service.as_str();
-        if next == goal {
-            return true;
-        }
-        if seen.contains(&next) {
-            continue;
-        }
-        seen.push(next);
-        way.push(next);
-        if find_way(services, goal, way, seen) {
-            return true;
-        }
-        way.pop();
-    }
-    false
 }

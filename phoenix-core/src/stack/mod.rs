@@ -63,6 +63,7 @@ mod service;
 mod tags;
 mod versions;
 mod volumes;
+mod waits;
 mod wire;
 mod words;
 

@@ -83,8 +83,13 @@ pub(super) fn present<'d, T>(
 }
 
 /// Reports that `name` is none of `known`.
-pub(super) fn undefined(at: &Cursor<'_>, what: &str, name: &str, known: &[&str]) {
-    let meant = nearest(name, known.iter().copied()).map(str::to_owned);
+pub(super) fn undefined<'n>(
+    at: &Cursor<'_>,
+    what: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) {
+    let meant = nearest(name, known).map(str::to_owned);
     at.reader().report(
         at.position(),
         at.path(),

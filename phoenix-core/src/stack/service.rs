@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use indexmap::IndexSet;
+
 use crate::ground::document::{Cursor, Fields, Value};
 
 use super::attachments::{attachments, files};
@@ -23,26 +25,39 @@ use super::reading::{
 };
 use super::{environment, ports, volumes, words};
 
+/// The names of what a file declares, in one of its sections.
+pub(super) struct Names<'a>(IndexSet<&'a str>);
+
+impl<'a> Names<'a> {
+    pub(super) fn new(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(names.into_iter().collect())
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+}
+
 /// What the services of a file may refer to, and how they are read.
 pub(super) struct Declared<'a> {
     pub(super) directory: &'a Path,
     pub(super) options: &'a LoadOptions,
     /// Whether this is the whole stack and not one of several files of it.
     pub(super) whole: bool,
-    pub(super) services: &'a [&'a str],
-    pub(super) networks: &'a [&'a str],
-    pub(super) volumes: &'a [&'a str],
-    pub(super) configs: &'a [&'a str],
-    pub(super) secrets: &'a [&'a str],
+    pub(super) services: &'a Names<'a>,
+    pub(super) networks: &'a Names<'a>,
+    pub(super) volumes: &'a Names<'a>,
+    pub(super) configs: &'a Names<'a>,
+    pub(super) secrets: &'a Names<'a>,
 }
 
 impl Declared<'_> {
     /// Whether `name` is among the `known`; otherwise it is reported at `at`. What one of several
     /// files refers to may be declared in another.
-    pub(super) fn knows(&self, at: &Cursor<'_>, what: &str, name: &str, known: &[&str]) -> bool {
-        let found = !self.whole || known.contains(&name);
+    pub(super) fn knows(&self, at: &Cursor<'_>, what: &str, name: &str, known: &Names<'_>) -> bool {
+        let found = !self.whole || known.contains(name);
         if !found {
-            undefined(at, what, name, known);
+            undefined(at, what, name, known.0.iter().copied());
         }
         found
     }
@@ -309,7 +324,7 @@ fn depends_on(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<Vec<Dependency
                 Some(at) => boolean(&at)?,
                 None => true,
             };
-            if !required && !declared.services.contains(&name) {
+            if !required && !declared.services.contains(name) {
                 continue;
             }
             if declared.knows(&value, "service", name, declared.services) {
