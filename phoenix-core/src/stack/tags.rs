@@ -1,7 +1,9 @@
 //! The tags `!reset` and `!override`, by which `docker compose` has an override take something away.
-//! The parser does not tell of tags, so that they are looked for in the text.
+//! The tree does not tell of tags, so that they are looked for among the events of its parser.
 
 use std::path::Path;
+
+use granit_parser::{Event, Parser};
 
 use crate::ground::document::{Position, Problem};
 
@@ -43,23 +45,26 @@ pub(super) fn check(
     }
 }
 
-/// Where `text` has such tags: line, column and tag.
+/// Where `text`, which parses, has such tags: line, column and tag.
 fn tags(text: &str) -> Vec<(u32, u32, &'static str)> {
-    let mut found = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        for tag in ["!reset", "!override"] {
-            for (at, _) in line.match_indices(tag) {
-                let before = line[..at].trim_end();
-                let after = line[at + tag.len()..].chars().next();
-                let is_value = before.is_empty() || before.ends_with([':', '-', '[', ',', '{']);
-                let is_whole = after.is_none_or(|next| " \t,]}[{".contains(next));
-                let commented = before.starts_with('#') || before.contains(" #");
-                if is_value && is_whole && !commented {
-                    let column = u32::try_from(line[..at].chars().count()).unwrap_or(u32::MAX - 1);
-                    found.push((number, column + 1, tag));
-                }
-            }
-        }
+    const TAGS: [&str; 2] = ["!reset", "!override"];
+    if !TAGS.iter().any(|tag| text.contains(tag)) {
+        return Vec::new();
     }
-    found
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX - 1);
+    let events = Parser::new_from_str(text).map_while(Result::ok);
+    events
+        .filter_map(|(event, span)| {
+            let (Event::Scalar(.., Some(tag))
+            | Event::SequenceStart(.., Some(tag))
+            | Event::MappingStart(.., Some(tag))) = event
+            else {
+                return None;
+            };
+            let written = format!("{}{}", tag.handle(), tag.suffix());
+            let tag = TAGS.into_iter().find(|tag| *tag == written)?;
+            let at = span.tag_start.unwrap_or(span.start);
+            Some((number(at.line()), number(at.col()) + 1, tag))
+        })
+        .collect()
 }
