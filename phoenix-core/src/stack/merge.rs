@@ -7,11 +7,13 @@
 //! driver, the options of the earlier one are none of its; where it makes something external, or
 //! no longer so, nothing is left of the earlier declaration.
 //!
+//! Files of the compose dialect have rules of their own ([`Rules::Compose`]).
+//!
 //! Invariants: nodes keep their positions, so that what is wrong afterwards is told of the right
 //! file; both files are right by themselves. By [`Rules::Phoenix`] laying over is associative, as
 //! long as no two files disagree about a driver or about what is external.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::ground::document::{Entry, Map, Node, Value, child_path};
 
@@ -28,6 +30,10 @@ pub(super) enum Rules {
     Phoenix,
     /// As docker does, with a warning for each fault.
     Docker,
+    /// As [`Rules::Phoenix`] with the ways of `docker compose`: an empty key takes nothing away
+    /// but a command or a test, lists have what they have once, aliases are joined, secrets and
+    /// configs are identified by their targets.
+    Compose,
 }
 
 /// How a value is merged.
@@ -68,7 +74,7 @@ const SERVICE: &[(&str, How)] = &[
     ("cap_add", How::Append),
     ("cap_drop", How::Append),
     ("command", How::Command),
-    ("configs", How::Keyed(files)),
+    ("configs", How::Keyed(configs)),
     ("credential_spec", How::Keys(&[])),
     ("depends_on", How::Dependencies),
     (
@@ -103,7 +109,8 @@ const SERVICE: &[(&str, How)] = &[
     ("logging", How::Driver("options")),
     ("networks", How::Networks),
     ("ports", How::Keyed(published)),
-    ("secrets", How::Keyed(files)),
+    ("profiles", How::Append),
+    ("secrets", How::Keyed(secrets)),
     ("sysctls", How::Union),
     ("tmpfs", How::Append),
     ("ulimits", How::Entries),
@@ -240,6 +247,11 @@ impl Merge<'_> {
         self.rules == Rules::Docker
     }
 
+    /// Whether `over` lets stand what it is laid over.
+    fn keeps(&self, over: &Node) -> bool {
+        self.rules == Rules::Compose && over.value == Value::Null
+    }
+
     fn keys(&mut self, base: &mut Node, over: Node, hows: &[(&str, How)], path: &str) {
         let Value::Map(entries) = over.value else {
             // Nothing is written, which changes nothing.
@@ -253,6 +265,12 @@ impl Merge<'_> {
             let path = child_path(path, &entry.key);
             let how = hows.iter().find(|(key, _)| *key == entry.key);
             let how = how.map_or(&How::Replace, |(_, how)| how);
+            if self.keeps(&entry.value) && !matches!(how, How::Command | How::Test) {
+                if own.get(&entry.key).is_none() {
+                    own.put(entry);
+                }
+                continue;
+            }
             match own.get_mut(&entry.key) {
                 Some(value) if value.value != Value::Null => {
                     self.value(value, entry, how, &path);
@@ -309,15 +327,20 @@ impl Merge<'_> {
             }
             How::Entries => {
                 if let (Some(own), Value::Map(entries)) = (map_mut(base), over.value) {
-                    entries.into_iter().for_each(|entry| own.put(entry));
+                    for entry in entries {
+                        if !self.keeps(&entry.value) || own.get(&entry.key).is_none() {
+                            own.put(entry);
+                        }
+                    }
                 }
             }
-            How::Append => append(base, over),
+            How::Append => self.append(base, over, str::to_owned),
             How::Hosts => {
                 hosts(base);
                 let mut over = over;
                 hosts(&mut over);
-                append(base, over);
+                // Both forms are the same.
+                self.append(base, over, |text| text.replacen(':', "=", 1));
             }
             How::Command => {
                 let empty = match &over.value {
@@ -383,6 +406,17 @@ impl Merge<'_> {
         }
     }
 
+    /// Appends `over`; what stands in a list once is what has one `key`.
+    fn append(&self, base: &mut Node, over: Node, key: impl Fn(&str) -> String) {
+        append(base, over);
+        if self.rules == Rules::Compose
+            && let Value::List(items) = &mut base.value
+        {
+            let mut seen = HashSet::new();
+            items.retain(|item| item.text().is_none_or(|text| seen.insert(key(text))));
+        }
+    }
+
     /// Maps with a `driver`, whose options stand under the key `options`.
     fn driver(
         &mut self,
@@ -432,8 +466,20 @@ impl Merge<'_> {
                         Some(&key.key),
                         "docker keeps the options of the earlier file",
                     );
-                } else {
-                    own.put(key.clone());
+                    continue;
+                }
+                match own.get_mut(&key.key) {
+                    Some(own) if self.rules == Rules::Compose => {
+                        let how = match key.key.as_str() {
+                            "aliases" => &How::Append,
+                            "driver_opts" => &How::Entries,
+                            _ => &How::Replace,
+                        };
+                        if !self.keeps(&key.value) {
+                            self.value(own, key.clone(), how, &path);
+                        }
+                    }
+                    _ => own.put(key.clone()),
                 }
             }
         }
@@ -477,9 +523,10 @@ impl Merge<'_> {
             }
             joined.into_iter().collect()
         } else {
+            let replaced: HashSet<&str> = later.iter().map(|(key, _)| key.as_str()).collect();
             let mut kept: Vec<_> = earlier
                 .into_iter()
-                .filter(|(key, _)| !later.iter().any(|(other, _)| other == key))
+                .filter(|(key, _)| !replaced.contains(key.as_str()))
                 .collect();
             kept.extend(later);
             kept
@@ -599,12 +646,24 @@ fn hosts(node: &mut Node) {
     }
 }
 
-fn files(item: &Node, _: Rules) -> Vec<(String, Node)> {
-    let source = match map(item) {
-        Some(map) => map.get("source").and_then(Node::text),
-        None => item.text(),
+fn secrets(item: &Node, rules: Rules) -> Vec<(String, Node)> {
+    file(item, "/run/secrets/", rules)
+}
+
+fn configs(item: &Node, rules: Rules) -> Vec<(String, Node)> {
+    file(item, "/", rules)
+}
+
+/// A secret or config, of which relative targets are in the `folder`.
+fn file(item: &Node, folder: &str, rules: Rules) -> Vec<(String, Node)> {
+    let own = |key| map(item).and_then(|map| map.get(key)).and_then(Node::text);
+    let source = own("source").or(item.text()).unwrap_or_default();
+    let key = match (rules, own("target").filter(|target| !target.is_empty())) {
+        (Rules::Phoenix | Rules::Docker, _) => source.to_owned(),
+        (Rules::Compose, Some(target)) if target.starts_with('/') => target.to_owned(),
+        (Rules::Compose, target) => format!("{folder}{}", target.unwrap_or(source)),
     };
-    vec![(source.unwrap_or_default().to_owned(), item.clone())]
+    vec![(key, item.clone())]
 }
 
 fn subnets(item: &Node, _: Rules) -> Vec<(String, Node)> {
@@ -630,9 +689,13 @@ fn published(item: &Node, rules: Rules) -> Vec<(String, Node)> {
     let Some(text) = ports::written(item) else {
         let number = |key: &str| {
             let node = map(item).and_then(|map| map.get(key));
-            node.and_then(ports::written)
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0)
+            let text = node.and_then(ports::written).unwrap_or_default();
+            // The first port of a range is the one that is taken.
+            let first = match rules {
+                Rules::Compose => text.split('-').next().unwrap_or_default(),
+                Rules::Phoenix | Rules::Docker => text.as_ref(),
+            };
+            first.parse().unwrap_or(0)
         };
         let protocol = map(item).and_then(|map| map.get("protocol"));
         let protocol = protocol
@@ -642,7 +705,17 @@ fn published(item: &Node, rules: Rules) -> Vec<(String, Node)> {
         let key = port_key(number("published"), number("target"), protocol, rules);
         return vec![(key, item.clone())];
     };
-    let ports = ports::short(&text).unwrap_or_default();
+    let text = match rules {
+        Rules::Compose => {
+            let text = text.strip_prefix(':').unwrap_or(&text);
+            ports::first_of_range(text).unwrap_or_else(|| text.to_owned())
+        }
+        Rules::Phoenix | Rules::Docker => text.into_owned(),
+    };
+    let Ok(ports) = ports::short(&text) else {
+        // Whoever reads the service says what is wrong.
+        return vec![(text, item.clone())];
+    };
     let several = ports.len() > 1;
     ports
         .into_iter()
