@@ -7,22 +7,28 @@
 
 mod extends;
 mod forms;
+mod left_out;
 mod paths;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::ground::document::{Document, Map, Node, Position, Problem, Value, child_path, quoted};
 
-use super::environment::read_variables;
+use super::environment::read_dotenv;
 use super::findings::{Findings, map, map_mut};
 use super::interpolate::{Grammar, Variables, interpolate, nested};
 use super::load::{content, directory_of, end_of_files, of_file, text_of};
 use super::merge::{self, Rules};
-use super::options::{Dialect, LoadOptions};
+use super::options::LoadOptions;
 use super::tags;
+use super::volumes::without_dots;
 
 /// How deep files may include and extend each other.
 const DEPTH: usize = 16;
+/// How many files may be included. (What each includes again counts again.)
+const MOST: usize = 1000;
 
 /// The merged tree of `files`, and the options with the variables that hold for it.
 pub(super) fn files(
@@ -37,20 +43,26 @@ pub(super) fn files(
         .entry("COMPOSE_PROJECT_NAME".to_owned())
         .or_insert_with(|| stack.to_owned());
     let start = Position { line: 1, column: 1 };
-    let mut failure = None;
-    let variables = with_dotenv(given, directory)
-        .map_err(|message| failure = Some(message))
-        .ok();
+    let variables = match with_dotenv(given, directory) {
+        Ok((variables, odd)) => {
+            for warning in odd {
+                findings.add_warning(start, warning);
+            }
+            variables
+        }
+        Err(problem) => {
+            findings.add(start, problem);
+            return None;
+        }
+    };
     let mut composer = Composer {
         findings,
         including: Vec::new(),
+        included: 0,
+        trees: BTreeMap::new(),
     };
-    let variables = variables.unwrap_or_default();
     let mut root = composer.project(files, directory, &variables)?;
-    if let Some(message) = failure {
-        findings.refuse(start, "", None, message, None);
-        return None;
-    }
+    paths::of_volumes(&mut root, directory);
     let own = map_mut(&mut root)?;
     own.remove("version");
     if let Some(name) = own.remove("name")
@@ -82,15 +94,16 @@ pub(super) fn name(
     let Some((first, _)) = files.first() else {
         return Ok(None);
     };
-    let variables = with_dotenv(options.variables.clone(), &directory_of(first))
-        .map_err(|message| of_file(first, message))?;
+    // What is odd is told when the files are read.
+    let (variables, _) = with_dotenv(options.variables.clone(), &directory_of(first))?;
     for (path, text) in files.iter().rev() {
         let document = Document::parse(*path, text)?;
         let name = map(document.root()).and_then(|root| root.get("name"));
         let Some((node, text)) = name.and_then(|node| Some((node, node.text()?))) else {
             continue;
         };
-        return nested(text, &variables).map(Some).map_err(|message| {
+        let name = nested(text, &variables).map(|(name, _)| Some(name));
+        return name.map_err(|message| {
             let (source, position) = document.locate(node.position);
             Problem {
                 source,
@@ -105,27 +118,59 @@ pub(super) fn name(
     Ok(None)
 }
 
-/// `variables`, and those in the `.env` of `directory` that they have not.
-fn with_dotenv(variables: Variables, directory: &Path) -> Result<Variables, String> {
+/// `variables`, and those in the `.env` of `directory` that they have not; and what is odd there.
+fn with_dotenv(
+    variables: Variables,
+    directory: &Path,
+) -> Result<(Variables, Vec<Problem>), Problem> {
     let dotenv = directory.join(".env");
     if dotenv.is_file() {
         return with_files(&variables, &[dotenv]);
     }
-    Ok(variables)
+    Ok((variables, Vec::new()))
 }
 
-/// `variables`, and those in `files` that they have not.
-fn with_files(variables: &Variables, files: &[PathBuf]) -> Result<Variables, String> {
+/// `variables`, and those in `files` that they have not; and what is odd there.
+fn with_files(
+    variables: &Variables,
+    files: &[PathBuf],
+) -> Result<(Variables, Vec<Problem>), Problem> {
     let mut all = Variables::new();
+    let mut odd = Vec::new();
     for path in files {
         let content = content(path)
-            .map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?;
-        let read = read_variables(&content, Dialect::Compose, variables)
-            .map_err(|error| format!("in {}: {error}", path.display()))?;
+            .map_err(|error| of_file(path, format!("the file cannot be read: {error}")))?;
+        let (read, notes) = read_dotenv(&content, variables).map_err(|error| {
+            let text = error.to_string();
+            match error.line() {
+                Some(line) => {
+                    let message = text
+                        .strip_prefix(&format!("line {line}: "))
+                        .unwrap_or(&text);
+                    of_line(path, line, "variables", message.to_owned())
+                }
+                None => of_file(path, text),
+            }
+        })?;
         all.extend(read);
+        let notes = notes.into_iter();
+        odd.extend(notes.map(|note| of_line(path, note.line, &note.name, note.message)));
     }
     all.extend(variables.clone());
-    Ok(all)
+    Ok((all, odd))
+}
+
+/// A problem in a file of variables. What is at fault has a name, so that whoever shows the place
+/// leaves the line's value out, which may be secret.
+fn of_line(path: &Path, line: usize, name: &str, message: String) -> Problem {
+    Problem {
+        path: name.to_owned(),
+        position: Position {
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: 1,
+        },
+        ..of_file(path, message)
+    }
 }
 
 /// Takes services out that belong to profiles of which none is chosen.
@@ -169,6 +214,10 @@ struct Composer<'a> {
     findings: &'a mut Findings,
     /// The files that include each other, from the outermost to the one at hand.
     including: Vec<PathBuf>,
+    /// How many files were included so far, each as often as it was.
+    included: usize,
+    /// The files of services that others extend, with the variables that were replaced in each.
+    trees: BTreeMap<PathBuf, Vec<(Variables, Rc<Node>)>>,
 }
 
 impl Composer<'_> {
@@ -186,7 +235,7 @@ impl Composer<'_> {
             let root = self.with_included(root, path, directory, variables)?;
             merged = Some(match merged {
                 None => root,
-                Some(base) => merge::merge(base, root, Rules::Phoenix, self.findings),
+                Some(base) => merge::merge(base, root, Rules::Compose, self.findings),
             });
         }
         merged
@@ -242,20 +291,20 @@ impl Composer<'_> {
             );
             return None;
         };
-        self.including
-            .push(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.including.push(without_dots(&path));
         let mut below: Option<Node> = None;
         for (index, item) in items.iter().enumerate() {
             let included =
                 self.included(item, &format!("include[{index}]"), directory, variables)?;
             below = Some(match below {
                 None => included,
-                Some(base) => merge::merge(base, included, Rules::Phoenix, self.findings),
+                Some(base) => merge::merge(base, included, Rules::Compose, self.findings),
             });
         }
         self.including.pop();
         Some(match below {
-            Some(base) => merge::merge(base, root, Rules::Phoenix, self.findings),
+            Some(base) => merge::merge(base, root, Rules::Compose, self.findings),
             None => root,
         })
     }
@@ -309,15 +358,28 @@ impl Composer<'_> {
                 .collect(),
         };
         let own = match with_files(variables, &env_files) {
-            Ok(own) => own,
-            Err(message) => {
-                self.refuse(item, at, message);
+            Ok((own, odd)) => {
+                for warning in odd {
+                    self.findings.add_warning(item.position, warning);
+                }
+                own
+            }
+            Err(problem) => {
+                self.refuse(item, at, problem.to_string());
                 return None;
             }
         };
         let mut files = Vec::new();
         for path in &paths {
-            let path = directory.join(path);
+            let path = without_dots(&directory.join(path));
+            self.included += 1;
+            if self.included > MOST {
+                let message = format!(
+                    "more than {MOST} files are included, each counted as often as it is named"
+                );
+                self.refuse(item, at, message);
+                return None;
+            }
             if self.including.contains(&path) || self.including.len() > DEPTH {
                 self.refuse(item, at, "the files include each other");
                 return None;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::ground::document::{Cursor, Fields, Value};
 
 use super::model::{Healthcheck, Logging, Ulimit};
+use super::options::Dialect;
 use super::reading::{
     boolean, fields, filled, integer, optional, options_or_nothing, present, text, texts, time,
 };
@@ -29,6 +30,11 @@ pub(super) fn healthcheck(at: &Cursor<'_>, declared: &Declared<'_>) -> Option<He
     let disable = optional(&map, "disable", boolean)?;
     let test = match map.get("test") {
         None => Vec::new(),
+        // A later file has disabled it.
+        Some(at) if disable && declared.options.dialect == Dialect::Compose => {
+            at.warn("the check is disabled, and its test does nothing");
+            Vec::new()
+        }
         Some(at) => {
             if disable && !declared.is_docker_part() {
                 at.refuse("a check that is disabled has no test");

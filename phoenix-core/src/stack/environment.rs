@@ -47,6 +47,31 @@ pub enum EnvFileError {
     Encoding,
 }
 
+impl EnvFileError {
+    /// The line that it is in, counted from 1.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::NoName(line)
+            | Self::Blank(line)
+            | Self::Export(line)
+            | Self::OpenQuote(line)
+            | Self::Rest(line)
+            | Self::Variable(line, _) => Some(*line),
+            Self::Encoding => None,
+        }
+    }
+}
+
+/// What is odd in a file of variables, and in which line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Note {
+    /// The variable.
+    pub(super) name: String,
+    pub(super) line: usize,
+    pub(super) message: String,
+}
+
 /// The variables in the `content` of a file: lines of `NAME=value`, as the `dialect` writes them.
 /// `known` are the variables that a name without a value takes its value from.
 ///
@@ -57,14 +82,26 @@ pub fn read_variables(
     dialect: Dialect,
     known: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, EnvFileError> {
-    let read = match dialect {
+    Ok(given(match dialect {
         Dialect::Swarm => parse(content, known)?,
-        Dialect::Compose => dotenv::parse(content, known)?,
-    };
-    Ok(read
-        .into_iter()
+        Dialect::Compose => dotenv::parse(content, known)?.0,
+    }))
+}
+
+/// As [`read_variables`] in the compose dialect, and what is odd in the file.
+pub(super) fn read_dotenv(
+    content: &[u8],
+    known: &Variables,
+) -> Result<(Variables, Vec<Note>), EnvFileError> {
+    let (read, notes) = dotenv::parse(content, known)?;
+    Ok((given(read), notes))
+}
+
+fn given(environment: Environment) -> Variables {
+    let variables = environment.into_iter();
+    variables
         .filter_map(|(name, value)| Some((name, value?)))
-        .collect())
+        .collect()
 }
 
 /// Reads the environment of the service at `at`. A name without a value takes the value of the
@@ -213,11 +250,16 @@ fn env_file(
         }
     };
     let read = match dialect {
-        Dialect::Swarm => parse(&content, variables),
+        Dialect::Swarm => parse(&content, variables).map(|read| (read, Vec::new())),
         Dialect::Compose => dotenv::parse(&content, variables),
     };
     match read {
-        Ok(environment) => Some(environment),
+        Ok((environment, notes)) => {
+            for Note { line, message, .. } in notes {
+                at.warn(format!("in {name}: line {line}: {message}"));
+            }
+            Some(environment)
+        }
         Err(error) => {
             at.refuse(format!("in {name}: {error}"));
             None

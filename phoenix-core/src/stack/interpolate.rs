@@ -176,10 +176,10 @@ impl<'n> Walk<'_, 'n> {
     }
 }
 
-/// Replaces the variables in `text` by the grammar of the compose dialect.
-pub(super) fn nested(text: &str, variables: &Variables) -> Result<String, String> {
+/// Replaces the variables in `text` by the grammar of the compose dialect, and says what is odd.
+pub(super) fn nested(text: &str, variables: &Variables) -> Result<(String, Vec<String>), String> {
     match nested::substitute(text, variables) {
-        Ok((text, _)) => Ok(text),
+        Ok((text, oddities)) => Ok((text, oddities.iter().map(ToString::to_string).collect())),
         Err(fault) => Err(fault.message),
     }
 }

@@ -1,5 +1,6 @@
 //! Compose files as a whole: what is read, what is refused and where, and what is rendered.
 
+mod compose;
 mod dialect;
 mod differences;
 mod files;

@@ -1,6 +1,7 @@
 //! Services that extend others, of the same file or of another one.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::ground::document::{Map, Node, Value, child_path, nearest};
 
@@ -8,6 +9,7 @@ use super::super::findings::{map, map_mut};
 use super::super::interpolate::Variables;
 use super::super::load::{directory_of, text_of};
 use super::super::merge::{self, Rules};
+use super::super::volumes::without_dots;
 use super::{Composer, DEPTH, paths};
 
 /// A file whose services extend others.
@@ -98,13 +100,14 @@ impl Composer<'_> {
                 self.service(name, file, way)?
             }
             Some(other) => {
-                self.of_other_file(name, &file.directory.join(other), file, way, (&node, &at))?
+                let path = without_dots(&file.directory.join(other));
+                self.of_other_file(name, &path, file, way, (&node, &at))?
             }
         };
         way.pop();
         let mut whole = base;
         let path = child_path("services", key);
-        merge::merge_service(&mut whole, service, &path, Rules::Phoenix, self.findings);
+        merge::merge_service(&mut whole, service, &path, Rules::Compose, self.findings);
         Some(whole)
     }
 
@@ -116,24 +119,17 @@ impl Composer<'_> {
         way: &mut Vec<(PathBuf, String)>,
         (node, at): (&Node, &str),
     ) -> Option<Node> {
-        let text = match text_of(path) {
-            Ok(text) => text,
-            Err(message) => {
-                self.refuse(node, at, format!("{}: {message}", path.display()));
-                return None;
-            }
-        };
-        let mut root = self.parse(path, &text, from.variables)?;
+        let root = self.tree(path, from.variables, (node, at))?;
         let directory = directory_of(path);
-        let services = map_mut(&mut root)?.get_mut("services").and_then(map_mut);
-        let services = services.map(std::mem::take).unwrap_or_default();
-        if !self.knows(node, at, name, &services) {
+        let none = Map::default();
+        let services = map(&root)?.get("services").and_then(map).unwrap_or(&none);
+        if !self.knows(node, at, name, services) {
             return None;
         }
         let file = File {
             path,
             directory: &directory,
-            services: &services,
+            services,
             variables: from.variables,
         };
         let mut service = self.service(name, &file, way)?;
@@ -141,6 +137,32 @@ impl Composer<'_> {
             paths::of_service(service, &directory);
         }
         Some(service)
+    }
+
+    /// The tree of the file at `path`, parsed once.
+    fn tree(
+        &mut self,
+        path: &Path,
+        variables: &Variables,
+        (node, at): (&Node, &str),
+    ) -> Option<Rc<Node>> {
+        let known = self.trees.get(path).into_iter().flatten();
+        for (own, root) in known {
+            if own == variables {
+                return Some(root.clone());
+            }
+        }
+        let text = match text_of(path) {
+            Ok(text) => text,
+            Err(message) => {
+                self.refuse(node, at, format!("{}: {message}", path.display()));
+                return None;
+            }
+        };
+        let root = Rc::new(self.parse(path, &text, variables)?);
+        let trees = self.trees.entry(path.to_owned()).or_default();
+        trees.push((variables.clone(), root.clone()));
+        Some(root)
     }
 
     fn knows(&mut self, node: &Node, at: &str, name: &str, services: &Map) -> bool {

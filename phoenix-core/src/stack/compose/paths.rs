@@ -16,9 +16,34 @@ pub(super) fn absolute(root: &mut Node, directory: &Path) {
             }
         }
     }
+    of_volumes(root, directory);
     for (_, service) in children(root, "services") {
         if let Some(service) = map_mut(service) {
             of_service(service, directory);
+        }
+    }
+}
+
+/// Makes the directories absolute that volumes of the tree at `root` are made of.
+pub(super) fn of_volumes(root: &mut Node, directory: &Path) {
+    for (_, volume) in children(root, "volumes") {
+        let Some(volume) = map_mut(volume) else {
+            continue;
+        };
+        let local = volume.get("driver").and_then(Node::text);
+        if !local.is_none_or(|driver| driver == "local") {
+            continue;
+        }
+        let Some(options) = volume.get_mut("driver_opts").and_then(map_mut) else {
+            continue;
+        };
+        let ways = options.get("o").and_then(Node::text).unwrap_or_default();
+        if ways
+            .split(',')
+            .any(|way| matches!(way.trim(), "bind" | "rbind"))
+            && let Some(device) = options.get_mut("device")
+        {
+            join(device, directory);
         }
     }
 }

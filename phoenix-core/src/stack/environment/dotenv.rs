@@ -1,22 +1,23 @@
 //! Files of variables as `docker compose` writes them: values may be quoted and hold variables,
-//! and a `#` behind a blank begins a comment.
+//! and a `#` behind a space begins a comment.
 
 use super::super::interpolate::{Variables, nested};
-use super::{EnvFileError, Environment};
+use super::{EnvFileError, Environment, Note};
 
 /// Parses lines of `NAME=value`. Within unquoted and double-quoted values variables are replaced:
 /// those of `known`, then those before in the file. A name alone takes the known variable's value,
-/// and is left out when there is none.
+/// and is left out when there is none. Beside them stands what is odd in the file.
 pub(in super::super) fn parse(
     content: &[u8],
     known: &Variables,
-) -> Result<Environment, EnvFileError> {
+) -> Result<(Environment, Vec<Note>), EnvFileError> {
     let text = std::str::from_utf8(content).map_err(|_| EnvFileError::Encoding)?;
     let text = text
         .strip_prefix('\u{feff}')
         .unwrap_or(text)
         .replace("\r\n", "\n");
     let mut environment = Environment::new();
+    let mut notes = Vec::new();
     let mut scope = known.clone();
     let mut rest = text.as_str();
     let mut line = 0;
@@ -48,7 +49,13 @@ pub(in super::super) fn parse(
         check(name, line)?;
         // From here on a quoted value may go on behind the end of the line.
         let value_at = own.len() - entry.len() + at + 1;
-        let (value, length, lines) = value(&rest[value_at..], line, &scope)?;
+        let mut odd = Vec::new();
+        let (value, length, lines) = value(&rest[value_at..], line, &scope, &mut odd)?;
+        notes.extend(odd.into_iter().map(|message| Note {
+            name: name.to_owned(),
+            line,
+            message,
+        }));
         rest = rest.get(value_at + length..).unwrap_or_default();
         let (left, after) = rest.split_once('\n').unwrap_or((rest, ""));
         if !(left.trim().is_empty() || left.trim_start().starts_with('#')) {
@@ -61,7 +68,7 @@ pub(in super::super) fn parse(
         }
         environment.insert(name.to_owned(), Some(value));
     }
-    Ok(environment)
+    Ok((environment, notes))
 }
 
 fn check(name: &str, line: usize) -> Result<(), EnvFileError> {
@@ -79,19 +86,34 @@ fn value(
     text: &str,
     line: usize,
     scope: &Variables,
+    odd: &mut Vec<String>,
 ) -> Result<(String, usize, usize), EnvFileError> {
-    let replaced =
-        |value: &str| nested(value, scope).map_err(|message| EnvFileError::Variable(line, message));
+    let mut replaced = |value: &str| {
+        let (value, told) =
+            nested(value, scope).map_err(|message| EnvFileError::Variable(line, message))?;
+        odd.extend(told);
+        Ok(value)
+    };
     let blanks = text.len() - text.trim_start_matches([' ', '\t']).len();
     let start = &text[blanks..];
     if let Some(inner) = start.strip_prefix('\'') {
-        let end = inner.find('\'').ok_or(EnvFileError::OpenQuote(line))?;
-        let value = &inner[..end];
-        return Ok((
-            value.to_owned(),
-            blanks + end + 2,
-            value.matches('\n').count(),
-        ));
+        let mut value = String::new();
+        let mut characters = inner.char_indices();
+        while let Some((index, character)) = characters.next() {
+            match character {
+                '\'' => {
+                    let lines = inner[..index].matches('\n').count();
+                    return Ok((value, blanks + index + 2, lines));
+                }
+                '\\' => match characters.next().map(|(_, escaped)| escaped) {
+                    Some('\'') => value.push('\''),
+                    Some(other) => value.extend(['\\', other]),
+                    None => break,
+                },
+                other => value.push(other),
+            }
+        }
+        return Err(EnvFileError::OpenQuote(line));
     }
     if let Some(inner) = start.strip_prefix('"') {
         let mut value = String::new();
@@ -117,13 +139,8 @@ fn value(
         return Err(EnvFileError::OpenQuote(line));
     }
     let own = start.split('\n').next().unwrap_or_default();
-    let comment = own
-        .char_indices()
-        .find(|(index, c)| {
-            *c == '#' && (*index == 0 || own[..*index].ends_with(char::is_whitespace))
-        })
-        .map_or(own.len(), |(index, _)| index);
-    Ok((replaced(own[..comment].trim_end())?, blanks + own.len(), 0))
+    let (written, _) = own.split_once(" #").unwrap_or((own, ""));
+    Ok((replaced(written.trim_end())?, blanks + own.len(), 0))
 }
 
 #[cfg(test)]
@@ -131,6 +148,45 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn parse(content: &[u8], known: &Variables) -> Result<Environment, EnvFileError> {
+        super::parse(content, known).map(|(read, _)| read)
+    }
+
+    #[test]
+    fn a_sign_of_comments_is_one_behind_a_space() {
+        let text = "P=#secret\nQ= #x\nR=a\t#b\nS=a #b\nT=a#b # c\nU='it\\'s' # d\nV='a\\\\'\n\
+                    W='\\n'\n";
+        let read = parse(text.as_bytes(), &Variables::new()).unwrap();
+        let expected: Environment = [
+            ("P", "#secret"),
+            ("Q", "#x"),
+            ("R", "a\t#b"),
+            ("S", "a"),
+            ("T", "a#b"),
+            ("U", "it's"),
+            ("V", "a\\\\"),
+            ("W", "\\n"),
+        ]
+        .map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+        .into();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_is_odd_is_told_with_its_line() {
+        let text = "A=1\nB=$NONE\nC='$NONE'\nD=\"x\n$1\"\nE=$$\n";
+        let (read, notes) = super::parse(text.as_bytes(), &Variables::new()).unwrap();
+        assert_eq!(read["D"].as_deref(), Some("x\n$1"));
+        let notes: Vec<(&str, usize, bool)> = notes
+            .iter()
+            .map(|note| {
+                let unset = note.message.contains("NONE is not set");
+                (note.name.as_str(), note.line, unset)
+            })
+            .collect();
+        assert_eq!(notes, [("B", 2, true), ("D", 4, false)]);
+    }
 
     #[test]
     fn a_file_of_variables_is_read_as_docker_compose_does() {
@@ -177,7 +233,7 @@ mod tests {
         }
 
         #[test]
-        fn a_quoted_value_comes_back(value in "[^'\r]{0,16}") {
+        fn a_quoted_value_comes_back(value in "[^'\\\\\r]{0,16}") {
             let text = format!("A='{value}'\nB=2");
             let read = parse(text.as_bytes(), &Variables::new()).unwrap();
             prop_assert_eq!(read["A"].as_deref(), Some(value.as_str()));

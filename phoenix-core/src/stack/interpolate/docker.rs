@@ -14,6 +14,8 @@ use super::{Fault, Variables};
 /// What docker does with a text that probably means something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Oddity {
+    /// A `$` stands before no variable, and stays as it is.
+    Dollar,
     /// The variable is not set, which gives the empty text.
     Unset(String),
     /// A modifier without braces took in what stands behind the variable.
@@ -29,6 +31,9 @@ pub(super) enum Oddity {
 impl fmt::Display for Oddity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Dollar => f.write_str(
+                "a `$` stands before no variable's name, and is taken for a dollar sign; `$$` says so",
+            ),
             Self::Unset(name) => write!(
                 f,
                 "the variable {name} is not set, and nothing stands in its place"

@@ -1,5 +1,6 @@
 //! The grammar of `docker compose`: a modifier needs braces, `:+` and `+` give another text for a
-//! variable that is set, and what stands behind a modifier may hold variables itself.
+//! variable that is set, what stands behind a modifier may hold variables itself, and a `$` before
+//! no name is a dollar sign.
 
 use super::docker::Oddity;
 use super::{Fault, Variables, name_at, quoted};
@@ -42,11 +43,9 @@ fn replace(
         } else {
             let name = name_at(rest);
             if name.is_empty() {
-                return Err(
-                    "`$` is followed by no variable; write `$$` for a dollar sign"
-                        .to_owned()
-                        .into(),
-                );
+                oddities.push(Oddity::Dollar);
+                result.push('$');
+                continue;
             }
             result.push_str(plain(name, variables, oddities));
             rest = &rest[name.len()..];
@@ -56,18 +55,26 @@ fn replace(
     Ok(result)
 }
 
-/// Where the `}` is that closes what `text` begins in.
+/// Where the `}` is that closes what `text` begins in. Every brace in it counts, unless there are
+/// not enough that close; then it is those of variables.
 fn end_of(text: &str) -> Option<usize> {
+    balanced(text, |_| true).or_else(|| balanced(text, |before| before == Some('$')))
+}
+
+/// Where the first `}` is that closes no brace within `text`, of those that open something by what
+/// stands before them.
+fn balanced(text: &str, opens: impl Fn(Option<char>) -> bool) -> Option<usize> {
     let mut open = 0_usize;
-    let mut dollar = false;
+    let mut before = None;
     for (index, character) in text.char_indices() {
         match character {
             '}' if open == 0 => return Some(index),
             '}' => open -= 1,
-            '{' if dollar => open += 1,
+            '{' if opens(before) => open += 1,
             _ => {}
         }
-        dollar = character == '$' && !dollar;
+        // Of two dollar signs the second begins no variable.
+        before = Some(character).filter(|c| *c != '$' || before != Some('$'));
     }
     None
 }
@@ -164,6 +171,17 @@ mod tests {
             ("${A:?not-set}", "one"),
             ("${EMPTY?m}", ""),
             ("${NONE:-$${A}}", "${A}"),
+            ("${NONE:-{a}}z", "{a}z"),
+            ("${A:-{a}}z", "onez"),
+            (
+                "${NONE:-{\"a\": {\"b\": \"$A\"}}}",
+                "{\"a\": {\"b\": \"one\"}}",
+            ),
+            ("${NONE:-{}} $B", "{} two"),
+            ("${NONE:-{} $B", "{ two"),
+            ("$", "$"),
+            ("pa$1word$", "pa$1word$"),
+            ("$(x) $$(y) $", "$(x) $(y) $"),
         ] {
             assert_eq!(replaced(text).as_deref(), Ok(expected), "{text}");
         }
@@ -173,13 +191,14 @@ mod tests {
             ("${A:=x}", "only"),
             ("${A", "not closed"),
             ("${}", "no variable"),
-            ("$", "no variable"),
         ] {
             let message = replaced(text).unwrap_err();
             assert!(message.contains(part), "{text}: {message}");
         }
         let (_, oddities) = substitute("$NONE", &variables()).unwrap();
         assert_eq!(oddities, [Oddity::Unset("NONE".to_owned())]);
+        let (_, oddities) = substitute("a$1$", &variables()).unwrap();
+        assert_eq!(oddities, [Oddity::Dollar, Oddity::Dollar]);
     }
 
     proptest! {
