@@ -31,6 +31,7 @@ pub(super) fn apply(root: &mut Node, findings: &mut Findings) {
         service.links();
         service.container_name(&predefined);
         service.mounts();
+        service.shared_memory();
     }
 }
 
@@ -177,6 +178,36 @@ impl Service<'_> {
         }
         self.map
             .put(entry("networks", Node::new(Value::Map(named), position)));
+    }
+
+    /// Shared memory of another size is a mount of that size.
+    fn shared_memory(&mut self) {
+        let size = self.map.get("shm_size").and_then(Node::text);
+        let Some(size) = size.map(str::to_owned) else {
+            return;
+        };
+        let Some(removed) = self.map.remove("shm_size") else {
+            return;
+        };
+        let position = removed.value.position;
+        let mount = text_node(format!("/dev/shm:size={size},mode=1777"), position);
+        match self.map.get_mut("tmpfs") {
+            Some(Node {
+                value: Value::List(mounts),
+                ..
+            }) => mounts.push(mount),
+            Some(one) => {
+                let own = std::mem::replace(one, Node::new(Value::Null, position));
+                one.value = match own.value {
+                    Value::Null => Value::List(vec![mount]),
+                    _ => Value::List(vec![own, mount]),
+                };
+            }
+            None => self.map.put(entry(
+                "tmpfs",
+                Node::new(Value::List(vec![mount]), position),
+            )),
+        }
     }
 
     fn mounts(&mut self) {

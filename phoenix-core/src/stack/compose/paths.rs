@@ -30,8 +30,8 @@ pub(super) fn of_volumes(root: &mut Node, directory: &Path) {
         let Some(volume) = map_mut(volume) else {
             continue;
         };
-        let local = volume.get("driver").and_then(Node::text);
-        if !local.is_none_or(|driver| driver == "local") {
+        let driver = volume.get("driver").and_then(Node::text);
+        if driver.is_some_and(|driver| driver != "local") {
             continue;
         }
         let Some(options) = volume.get_mut("driver_opts").and_then(map_mut) else {

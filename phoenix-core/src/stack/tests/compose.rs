@@ -369,6 +369,29 @@ fn what_does_nothing_in_a_swarm_is_left_out_with_a_word() {
 }
 
 #[test]
+fn shared_memory_is_a_mount() {
+    for tmpfs in ["", ", tmpfs: /run", ", tmpfs: [/run]"] {
+        let file = loaded(&format!(
+            "services: {{w: {{image: a, shm_size: 128mb{tmpfs}}}}}"
+        ));
+        let body = body(&file);
+        let mounts = body.pointer(CONTAINER).unwrap()["Mounts"]
+            .as_array()
+            .unwrap();
+        assert_eq!(
+            *mounts.last().unwrap(),
+            json!({"Type": "tmpfs", "Target": "/dev/shm",
+                   "TmpfsOptions": {"SizeBytes": 134_217_728, "Mode": 0o1777}})
+        );
+        assert_eq!(mounts.len(), 1 + usize::from(!tmpfs.is_empty()));
+    }
+    let problems = one("services: {w: {image: a, shm_size: much}}")
+        .load()
+        .unwrap_err();
+    assert!(problems.contains("an amount of memory"), "{problems}");
+}
+
+#[test]
 fn a_dollar_sign_before_no_name_is_one() {
     let file = loaded(
         "services: {w: {image: a, hostname: end$, environment: {A: 'pa$1word', B: 'grep x$', C: '$(x)'}}}",
