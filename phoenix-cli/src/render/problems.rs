@@ -33,6 +33,8 @@ pub(crate) fn problem(
     let mut group = level
         .primary_title(escape::line(&problem.message).into_owned())
         .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
+    // In a file of variables every line may be secret.
+    let text = text.filter(|_| !problem.is_of_variables());
     let marked = text.and_then(|text| Marked::of(problem, text));
     let quoted_in_line = marked.as_ref().is_some_and(|marked| marked.quoted);
     group = match marked {
@@ -196,6 +198,27 @@ warning: a whole number is expected here
 --> phoenix.yaml:4:11
  = note: in `guests.web.vmid`
  = note: got `many`
+"
+        );
+    }
+
+    #[test]
+    fn no_line_of_a_file_of_variables_is_shown() {
+        let mut wrong = sample(1, 1, None);
+        wrong.path = "$PASSWORD".into();
+        let shown = problem(
+            &Layout::default(),
+            Severity::Warning,
+            &wrong,
+            ".env",
+            Some("PASSWORD=hunter2$\n"),
+        );
+        assert_eq!(
+            shown,
+            "\
+warning: a whole number is expected here
+--> .env:1:1
+ = note: in `$PASSWORD`
 "
         );
     }

@@ -98,7 +98,8 @@ pub struct Problem {
     pub source: Arc<Path>,
     /// Where in it.
     pub position: Position,
-    /// The way to the value: `services.web.ports[0]`; empty for the document as a whole.
+    /// The way to the value: `services.web.ports[0]`; empty for the document as a whole; `$NAME` for
+    /// a variable in a file of variables, or `$` where it has no name.
     pub path: String,
     /// The text that is wrong, shortened to 80 characters.
     pub offending: Option<String>,
@@ -327,6 +328,13 @@ impl<'a> IntoIterator for &'a Map {
 }
 
 impl Problem {
+    /// Whether it is in a file of variables, of which every line may hold what nobody should see.
+    #[must_use]
+    pub fn is_of_variables(&self) -> bool {
+        // The way to a value begins with no such sign: such a key is quoted.
+        self.path.starts_with('$')
+    }
+
     /// The line of `text` the problem is in, under it a mark at its column:
     ///
     /// ```text
@@ -336,9 +344,12 @@ impl Problem {
     ///
     /// What follows the offending text is left out (after a mistake such as a password instead of
     /// a name it may be what nobody should see), except where the document does not parse.
-    /// `None` when `text` has no such line.
+    /// `None` when `text` has no such line, or is one of variables.
     #[must_use]
     pub fn excerpt(&self, text: &str) -> Option<String> {
+        if self.is_of_variables() {
+            return None;
+        }
         let above = usize::try_from(self.position.line.checked_sub(1)?).ok()?;
         let line = text.lines().nth(above)?;
         let before = usize::try_from(self.position.column.saturating_sub(1)).ok()?;

@@ -147,7 +147,7 @@ fn with_files(
                     let message = text
                         .strip_prefix(&format!("line {line}: "))
                         .unwrap_or(&text);
-                    of_line(path, line, "variables", message.to_owned())
+                    of_line(path, line, "", message.to_owned())
                 }
                 None => of_file(path, text),
             }
@@ -160,11 +160,10 @@ fn with_files(
     Ok((all, odd))
 }
 
-/// A problem in a file of variables. What is at fault has a name, so that whoever shows the place
-/// leaves the line's value out, which may be secret.
+/// A problem in a file of variables, of which no line is shown.
 fn of_line(path: &Path, line: usize, name: &str, message: String) -> Problem {
     Problem {
-        path: name.to_owned(),
+        path: format!("${name}"),
         position: Position {
             line: u32::try_from(line).unwrap_or(u32::MAX),
             column: 1,

@@ -183,10 +183,7 @@ fn a_variable_that_is_not_set_is_empty_and_told() {
         (".env", "A B=1\n"),
     ]);
     let problems = broken.load().unwrap_err();
-    assert!(
-        problems.contains("/.env:1:1: variables: a blank"),
-        "{problems}"
-    );
+    assert!(problems.contains("/.env:1:1: $: a blank"), "{problems}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ const TABLE: &[Difference] = &[
         what: "A host address in a port",
         files: &["ports: [\"127.0.0.1:8080:80\"]"],
         docker: "drops the address: the port is open to everybody",
-        phoenix: "refuses it",
+        phoenix: "refuses it (`0.0.0.0` and `[::]` are every address, as a swarm has it)",
         why: "a port that was meant for one machine becomes public",
         here: Refused("every address"),
         there: (
