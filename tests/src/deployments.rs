@@ -14,6 +14,9 @@ use crate::{LabError, Node, Result, process};
 /// How many services the stack has.
 const SERVICES: usize = 10;
 
+/// How many services the large stack has.
+pub const LARGE: usize = 500;
+
 /// How long both took, in every round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Times {
@@ -52,6 +55,10 @@ pub struct Deployments {
     pub scaled: Times,
     /// Another one in which a label of every service is changed, which touches no task.
     pub labelled: Times,
+    /// `phoenix stack render` of [`LARGE`] services.
+    pub render: Vec<Duration>,
+    /// `phoenix stack diff` of that many, which are all there, without any task.
+    pub plan: Vec<Duration>,
 }
 
 /// A program, and how it is told to deploy `stack.yaml`.
@@ -61,8 +68,8 @@ struct Tool {
 }
 
 impl Tool {
-    /// Deploys the stack of this name, and says how long that took.
-    async fn deploy(&self, folder: &Path, host: &str, stack: &str) -> Result<Duration> {
+    /// Runs for the stack of this name, and says how long that took.
+    async fn run(&self, folder: &Path, host: &str, stack: &str) -> Result<Duration> {
         let mut command = (self.program)();
         command
             .args(self.arguments)
@@ -106,6 +113,30 @@ fn write(folder: &Path, revision: Revision) -> Result<()> {
     std::fs::write(&path, text).map_err(LabError::io("write", &path))
 }
 
+/// The file of a stack of many services, each with what services usually have, and no task.
+fn write_large(folder: &Path) -> Result<()> {
+    let mut text = String::from("services:\n");
+    for number in 0..LARGE {
+        text.push_str(&format!(
+            "  service-{number}:
+    image: \"busybox:1.37\"
+    command: serve --port 8080 \"--name=service {number}\"
+    environment: {{PORT: 8080, RATIO: 0.5, LEVEL: info}}
+    volumes: [\"data:/var/lib/service\", \"/etc/service/{number}:/etc/service:ro\"]
+    healthcheck: {{test: [CMD, wget, -q, \"http://localhost:8080/\"], interval: 10s, retries: 3}}
+    deploy:
+      replicas: 0
+      labels: [traefik.enable=true, \"traefik.http.routers.{number}.rule=Host(`{number}.lan`)\"]
+      update_config: {{parallelism: 1, order: start-first, failure_action: rollback}}
+      resources: {{limits: {{cpus: \"0.50\", memory: 256M}}}}
+"
+        ));
+    }
+    text.push_str("volumes: {data: {}}\n");
+    let path = folder.join("stack.yaml");
+    std::fs::write(&path, text).map_err(LabError::io("write", &path))
+}
+
 /// Deploys by both, `rounds` times each, on a lab of its own that is gone afterwards.
 ///
 /// # Errors
@@ -131,10 +162,14 @@ async fn on(node: &Node, rounds: usize) -> Result<Deployments> {
     let folder = folder.path();
     let phoenix = lab::built("phoenix")?;
     let docker = DockerCli::find(None, node, folder).await?;
-    let phoenix = Tool {
-        program: Box::new(move || Command::new(&phoenix)),
-        arguments: &["stack", "deploy", "stack.yaml", "--name"],
+    let ours = |arguments| {
+        let phoenix = phoenix.clone();
+        Tool {
+            program: Box::new(move || Command::new(&phoenix)),
+            arguments,
+        }
     };
+    let phoenix = ours(&["stack", "deploy", "stack.yaml", "--name"]);
     let docker = Tool {
         program: Box::new(move || docker.command()),
         arguments: &["stack", "deploy", "--detach=false", "-c", "stack.yaml"],
@@ -145,7 +180,7 @@ async fn on(node: &Node, rounds: usize) -> Result<Deployments> {
     let both = async |revision: Revision, times: &mut Times| {
         write(folder, revision)?;
         for (name, tool) in tools {
-            let took = tool.deploy(folder, &host, name).await?;
+            let took = tool.run(folder, &host, name).await?;
             match name {
                 "phoenix" => times.phoenix.push(took),
                 _ => times.docker.push(took),
@@ -163,6 +198,23 @@ async fn on(node: &Node, rounds: usize) -> Result<Deployments> {
         both(now, &mut measured.scaled).await?;
         now.label += 1;
         both(now, &mut measured.labelled).await?;
+    }
+    write_large(folder)?;
+    phoenix.run(folder, &host, "large").await?;
+    let render = ours(&["stack", "render", "stack.yaml", "--json", "--name"]);
+    // It fails where something differs.
+    let plan = ours(&[
+        "stack",
+        "diff",
+        "stack.yaml",
+        "--detailed-exitcode",
+        "--name",
+    ]);
+    for _ in 0..rounds {
+        let took = render.run(folder, &host, "large").await?;
+        measured.render.push(took);
+        let took = plan.run(folder, &host, "large").await?;
+        measured.plan.push(took);
     }
     Ok(measured)
 }

@@ -259,6 +259,11 @@ async fn bench_stacks(rounds: usize) -> Result<()> {
             times.ratio()
         );
     }
+    println!("{} services", deployments::LARGE);
+    for (title, times) in [("render", &measured.render), ("plan", &measured.plan)] {
+        let median = deployments::median(times).as_secs_f64();
+        println!("{title:<16} {median:>8.2} s");
+    }
     Ok(())
 }
 
