@@ -86,7 +86,7 @@ impl Bench {
         let named = std::env::var_os("PHOENIX_PARITY_DOCKER").map(PathBuf::from);
         let program = DockerCli::find(named, &lab.nodes()[0], folder.path()).await;
         let program = program.unwrap_or_else(|error| panic!("{}", error.chain()));
-        say(&program.told());
+        say(program.told());
         let mut engines = Vec::new();
         for node in lab.nodes() {
             let docker = Docker::on(node, &program).await;
