@@ -497,7 +497,8 @@ impl Watch {
                 match self.target.min_version {
                     None if fell => options.stable_after_failure,
                     None => Duration::ZERO,
-                    Some(_) if watched => Duration::ZERO,
+                    // An update can be completed although tasks fail.
+                    Some(_) if watched && !fell => Duration::ZERO,
                     Some(_) => {
                         let stable = self.target.stable.unwrap_or(options.stable);
                         if self.failed.is_empty() {

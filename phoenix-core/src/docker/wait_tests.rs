@@ -533,3 +533,26 @@ fn what_may_pass_must_last_before_it_ends_a_wait() {
         Some(Outcome::Unschedulable { .. })
     ));
 }
+
+/// With `failure_action: continue` the engine completes an update whose tasks fail.
+#[test]
+fn a_completed_update_of_which_a_task_failed_is_watched_for_a_while() {
+    let completed = json!({"State": "completed", "Message": "update completed"});
+    let mut bench = Bench::new(written("s"));
+    let failed = task("t1", "s", "failed", "task: non-zero exit (4)");
+    let runs = task("t2", "s", "running", "");
+    assert_eq!(
+        bench.at(0, completed.clone(), &[failed.clone(), runs.clone()]),
+        None
+    );
+    assert_eq!(
+        bench.at(9, completed.clone(), &[failed.clone(), runs.clone()]),
+        None
+    );
+    let ended = bench.at(10, completed.clone(), &[failed, runs.clone()]);
+    assert_eq!(ended, Some(Outcome::Converged { tasks: 1 }));
+    // The engine has watched one of which none failed.
+    let mut bench = Bench::new(written("s"));
+    let ended = bench.at(0, completed, &[runs]);
+    assert_eq!(ended, Some(Outcome::Converged { tasks: 1 }));
+}
