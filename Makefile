@@ -3,6 +3,8 @@ CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 LAB := $(BIN)/phoenix-lab
 PHOENIX := $(BIN)/phoenix --config lab/phoenix.yaml
+# Tests on labs wait more than they compute.
+THREADS ?= $(shell cores=$$(nproc); [ "$$cores" -gt 4 ] && echo "$$cores" || echo 4)
 ENGINES ?= bookworm sid bookworm,trixie,sid sid,bookworm
 SITES := lab_itself converge failures interrupted certificates registry stack
 FUZZ_SECONDS ?= 60
@@ -40,14 +42,15 @@ test: programs ## Check format and lints, run all tests, on labs of their own
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(LAB) prepare
-	$(CARGO) test --workspace --no-fail-fast; status=$$?; $(LAB) down --orphans && exit $$status
+	RUST_TEST_THREADS=$(THREADS) $(CARGO) test --workspace --no-fail-fast; status=$$?; \
+		$(LAB) down --orphans && exit $$status
 
 # Each node of a mixed lab has an engine of its own, in the order of the nodes.
 test-engines: programs ## Run the tests of whole sites and of stacks on other Docker engines too
 	$(LAB) prepare
 	@status=0; for engines in $(ENGINES); do \
 		echo "engines: $$engines"; \
-		PHOENIX_LAB_ENGINES=$$engines $(CARGO) test --workspace --no-fail-fast \
+		PHOENIX_LAB_ENGINES=$$engines RUST_TEST_THREADS=$(THREADS) $(CARGO) test --workspace --no-fail-fast \
 			$(addprefix --test ,$(SITES)) || status=1; \
 	done; $(LAB) down --orphans && exit $$status
 
