@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::{join_all, try_join_all};
 use serde_json::Value;
 
+use super::attempt::{rolled_back, without_attempt};
 use super::error::{DeployError, asking};
 use super::plan::{
     Missing, MissingKind, ObjectPlan, Removal, RolledBack, ServiceAction, ServicePlan, StackPlan,
     Taken,
 };
-use super::versions::{Decision, Mark, Wanted, decide, retired};
-use super::{ATTEMPT_LABEL, Deployment, ResolveImages};
+use super::versions::{Decision, Mark, Wanted, decide};
+use super::{Deployment, ResolveImages};
 use crate::docker::{
     ApiVersion, EngineError, NetworkObserved, NetworkSpec, Node, ObjectKind, ObjectObserved,
     ServiceObserved, ServiceTarget, UpdateState, Verdict, ignored_on, kept_by, without_ignored,
@@ -20,7 +21,7 @@ use crate::ground::{Deadline, SecretBytes, causes};
 use crate::stack::model::ObjectSource;
 use crate::stack::{
     FieldChange, IMAGE_LABEL, NetworkBody, Platform, RenderContext, ResolvedImage, ResolvedObject,
-    STACK_LABEL, ServiceBody, carry_digest, difference, spec_digest,
+    STACK_LABEL, ServiceBody, carry_digest, difference,
 };
 
 /// A stack as it must be beside as it is.
@@ -85,18 +86,18 @@ impl ComparedService {
 }
 
 /// What the swarm has that the stack is concerned with.
-struct Found {
-    networks: Vec<NetworkObserved>,
-    predefined: BTreeMap<String, String>,
-    objects: BTreeMap<&'static str, Vec<ObjectObserved>>,
+pub(super) struct Found {
+    pub(super) networks: Vec<NetworkObserved>,
+    pub(super) predefined: BTreeMap<String, String>,
+    pub(super) objects: BTreeMap<&'static str, Vec<ObjectObserved>>,
     /// All services of the swarm: others may refer to the stack's objects.
-    services: Vec<ServiceObserved>,
-    nodes: Vec<Node>,
+    pub(super) services: Vec<ServiceObserved>,
+    pub(super) nodes: Vec<Node>,
     /// The version that the manager is asked in.
-    asked: ApiVersion,
+    pub(super) asked: ApiVersion,
 }
 
-fn list(kind: ObjectKind) -> &'static str {
+pub(super) fn list(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::Secret => "secret",
         ObjectKind::Config => "config",
@@ -660,121 +661,6 @@ impl Deployment<'_> {
             .map_err(asking(what))?;
         Ok(RolledBack { cause, ..rolled })
     }
-
-    fn removals(
-        &self,
-        found: &Found,
-        own: &[&ServiceObserved],
-        objects: &[Decision],
-        services: &[ComparedService],
-        warnings: &mut Vec<String>,
-    ) -> Vec<Removal> {
-        let declared = |name: &str| services.iter().any(|service| service.body.name == name);
-        let stray: Vec<&&ServiceObserved> =
-            own.iter().filter(|one| !declared(one.name())).collect();
-        let mut removals = Vec::new();
-        if self.options.prune {
-            removals.extend(stray.iter().map(|service| Removal {
-                kind: "service",
-                id: service.id.clone(),
-                name: service.name().to_owned(),
-                why: "not in the compose file",
-            }));
-        } else {
-            warnings.extend(stray.iter().map(|service| {
-                format!(
-                    "service {} is not in the compose file; it is left alone",
-                    service.name()
-                )
-            }));
-        }
-        // What services refer to, and would again after a rollback: an update that is still to be
-        // written makes the current spec the previous one.
-        let goes = |service: &&ServiceObserved| {
-            self.options.prune
-                && service.label(STACK_LABEL) == Some(self.file.stack())
-                && !declared(service.name())
-        };
-        let used: BTreeSet<String> = found
-            .services
-            .iter()
-            .filter(|service| !goes(service))
-            .flat_map(|service| service.objects().chain(service.previous_objects()))
-            .map(str::to_owned)
-            .collect();
-        for decision in objects {
-            let all = &found.objects[list(decision.wanted.kind)];
-            if decision.action == super::ObjectAction::Ask {
-                continue;
-            }
-            let current = decision.current.as_ref().map(|object| object.id.as_str());
-            let old = retired(&decision.wanted, all, current, &used, self.options.keep);
-            removals.extend(old.into_iter().map(|object| Removal {
-                kind: list(decision.wanted.kind),
-                id: object.id.clone(),
-                name: object.name.clone(),
-                why: "an old version that nothing refers to",
-            }));
-        }
-        if self.options.prune {
-            removals.extend(self.strays(found, objects, &used));
-        }
-        removals
-    }
-
-    /// Networks, secrets and configs of the stack that the file does not have.
-    fn strays(&self, found: &Found, objects: &[Decision], used: &BTreeSet<String>) -> Vec<Removal> {
-        let why = "not in the compose file";
-        let references = self.file.references();
-        let mut kept: BTreeSet<String> = self
-            .file
-            .render(&RenderContext::default())
-            .networks
-            .into_iter()
-            .map(|network| network.name)
-            .collect();
-        kept.extend(references.networks.into_iter().map(|one| one.name));
-        let own = |labels: &BTreeMap<String, String>| {
-            labels.get(STACK_LABEL).map(String::as_str) == Some(self.file.stack())
-        };
-        let networks = found
-            .networks
-            .iter()
-            .filter(|network| network.scope == "swarm" && own(&network.labels))
-            .filter(|network| !kept.contains(&network.name))
-            .map(|network| Removal {
-                kind: "network",
-                id: network.id.clone(),
-                name: network.name.clone(),
-                why,
-            });
-        let external: BTreeSet<&str> = references
-            .secrets
-            .iter()
-            .chain(&references.configs)
-            .map(|one| one.name.as_str())
-            .collect();
-        let stray = [ObjectKind::Secret, ObjectKind::Config]
-            .into_iter()
-            .flat_map(|kind| {
-                found.objects[list(kind)]
-                    .iter()
-                    .filter(|object| own(&object.labels) && !used.contains(&object.id))
-                    .filter(|object| !external.contains(object.name.as_str()))
-                    .filter(move |object| {
-                        !objects.iter().any(|decision| {
-                            decision.wanted.kind == kind && decision.wanted.is_version(object)
-                        })
-                    })
-                    .map(move |object| Removal {
-                        kind: list(kind),
-                        id: object.id.clone(),
-                        name: object.name.clone(),
-                        why,
-                    })
-            });
-        networks.chain(stray).collect()
-    }
 }
 
 /// Whether a service was written with this image in the compose file.
@@ -792,64 +678,6 @@ pub(super) fn spec_changes(
         &without_ignored(kept, body),
         &without_ignored(kept, &without_attempt(&found.spec)),
     )
-}
-
-/// The running spec without the label by which its last update is remembered.
-pub(super) fn without_attempt(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    if let Some(Value::Object(labels)) = spec.get_mut("Labels") {
-        labels.remove(ATTEMPT_LABEL);
-    }
-    spec
-}
-
-/// Whether the engine took `body` back from `service`.
-pub(super) fn rolled_back(service: &ServiceObserved, body: &Value) -> Option<RolledBack> {
-    let status = service.update_status.as_ref()?;
-    let back = matches!(
-        status.state,
-        UpdateState::RollbackStarted | UpdateState::RollbackPaused | UpdateState::RollbackCompleted
-    );
-    let same = service
-        .label(ATTEMPT_LABEL)
-        .is_some_and(|mark| is_attempt(mark, body));
-    (back && same).then(|| RolledBack {
-        at: status.ended_at,
-        message: status.message.clone(),
-        cause: None,
-    })
-}
-
-/// What is remembered of the attempt to write `body`: a digest of it, and, where its image is pinned,
-/// another of it as it would be had no registry answered.
-pub(super) fn attempt(body: &Value) -> String {
-    let (whole, unpinned) = (spec_digest(body), spec_digest(&without_digest(body)));
-    if whole == unpinned {
-        whole
-    } else {
-        format!("{whole}.{unpinned}")
-    }
-}
-
-/// Whether `body` is what `mark` remembers. Where a registry did not answer, now or then, the image's
-/// digest says nothing.
-fn is_attempt(mark: &str, body: &Value) -> bool {
-    let (whole, unpinned) = mark.split_once('.').unwrap_or((mark, mark));
-    let (own, own_unpinned) = (spec_digest(body), spec_digest(&without_digest(body)));
-    whole == own || unpinned == own_unpinned && (whole == unpinned || own == own_unpinned)
-}
-
-fn without_digest(body: &Value) -> Value {
-    let mut body = body.clone();
-    if let Some(Value::String(image)) = body.pointer_mut("/TaskTemplate/ContainerSpec/Image")
-        && let Some(at) = image.find('@')
-    {
-        image.truncate(at);
-    }
-    if let Some(Value::Object(placement)) = body.pointer_mut("/TaskTemplate/Placement") {
-        placement.remove("Platforms");
-    }
-    body
 }
 
 /// Whether the engine takes an update to `body` back although its tasks end as they are to: it

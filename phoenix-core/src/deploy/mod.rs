@@ -39,9 +39,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod apply;
+mod attempt;
 mod compare;
 mod credentials;
 mod error;
+mod leftovers;
 mod outcome;
 mod plan;
 mod removal;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::apply::{DeployEvent, Deployed, Teller, in_words, patient};
-use super::compare::without_attempt;
+use super::attempt::without_attempt;
 use super::error::DeployError;
 use super::outcome::{OutcomeKind, ServiceOutcome};
 use super::plan::{Change, Verb};

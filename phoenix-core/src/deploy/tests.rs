@@ -209,12 +209,12 @@ async fn what_the_engine_may_take_back_is_written_down_first() {
         "UpdateStatus": {"State": "rollback_completed", "CompletedAt": "2026-01-02T03:04:05Z"},
     });
     let found = ServiceObserved::from_json(found).unwrap();
-    let rolled = super::compare::rolled_back(&found, &spec(&new)).unwrap();
+    let rolled = super::attempt::rolled_back(&found, &spec(&new)).unwrap();
     assert_eq!(
         rolled.to_string(),
         "this spec was rolled back at 2026-01-02 03:04:05 UTC"
     );
-    assert!(super::compare::rolled_back(&found, &spec(&old)).is_none());
+    assert!(super::attempt::rolled_back(&found, &spec(&old)).is_none());
 }
 
 #[test]
@@ -233,11 +233,11 @@ fn what_was_taken_back_is_known_again_whether_or_not_a_registry_answers() {
     let known = |attempted: &Value, now: &Value| {
         let found = json!({
             "ID": "s1", "Version": {"Index": 9},
-            "Spec": {"Labels": {ATTEMPT_LABEL: super::compare::attempt(attempted)}},
+            "Spec": {"Labels": {ATTEMPT_LABEL: super::attempt::attempt(attempted)}},
             "UpdateStatus": {"State": "rollback_completed"},
         });
         let found = ServiceObserved::from_json(found).unwrap();
-        super::compare::rolled_back(&found, now).is_some()
+        super::attempt::rolled_back(&found, now).is_some()
     };
     assert!(known(&pinned("a"), &pinned("a")));
     assert!(known(&pinned("a"), &bare));

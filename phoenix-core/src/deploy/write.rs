@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::compare::{ComparedService, attempt, carry_force_update, rolled_back, spec_changes};
+use super::attempt::{attempt, rolled_back};
+use super::compare::{ComparedService, carry_force_update, spec_changes};
 use super::error::DeployError;
 use super::plan::Taken;
 use super::versions::Decision;

@@ -11,7 +11,8 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::engine::{Call, Engine};
+use super::call::Call;
+use super::engine::Engine;
 use super::error::EngineError;
 use crate::ground::Deadline;
 

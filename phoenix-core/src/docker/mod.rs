@@ -21,6 +21,7 @@
 //!
 //! Leaving a swarm and removing volumes happen only where a caller asks for them by name.
 
+mod call;
 mod cause;
 mod census;
 mod constraint;
@@ -33,6 +34,7 @@ mod logs;
 mod managers;
 mod network;
 mod node;
+mod outcome;
 mod registry;
 mod secret;
 mod service;
@@ -57,6 +59,7 @@ pub use logs::{FollowedLogs, LogLine, LogOptions, LogSource, LogStream};
 pub use managers::{Managers, ManagersError};
 pub use network::{NetworkDifference, NetworkError, NetworkObserved, NetworkSpec};
 pub use node::{ManagerStatus, Node, NodeError, NodeRole};
+pub use outcome::Outcome;
 pub use registry::{ImagePlatform, RegistryAuth, RegistryImage};
 pub use secret::{ObjectError, ObjectKind, ObjectObserved, check_object_name, sha256};
 pub(crate) use service::has_terminal;
@@ -69,4 +72,4 @@ pub use task::{Task, TaskState, TasksRemain};
 pub use transport::{IdentityError, TlsIdentity};
 pub use volume::{VolumeError, VolumeObserved};
 pub(crate) use wait::ServiceWait;
-pub use wait::{Outcome, ServiceProgress, ServiceTarget, WaitError, WaitOptions};
+pub use wait::{ServiceProgress, ServiceTarget, WaitError, WaitOptions};

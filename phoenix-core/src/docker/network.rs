@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bollard::models;
 
-use super::engine::{Call, Engine, RETRY_PAUSE, looking};
+use super::call::Call;
+use super::engine::{Engine, RETRY_PAUSE, looking};
 use super::error::{EngineError, Refusal};
 use crate::ground::Deadline;
 

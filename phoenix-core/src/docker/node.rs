@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::engine::{Call, Engine};
+use super::call::Call;
+use super::engine::Engine;
 use super::error::{EngineError, Refusal};
 use super::wire::{ObjectVersion, nullable};
 use crate::ground::Deadline;

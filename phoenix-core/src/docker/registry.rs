@@ -8,7 +8,8 @@ use http::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::engine::{Call, Engine};
+use super::call::Call;
+use super::engine::Engine;
 use super::error::EngineError;
 use super::wire::nullable;
 use crate::ground::{Deadline, SecretBytes};

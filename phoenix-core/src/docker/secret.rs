@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::engine::{Call, Engine, RETRY_PAUSE, looking};
+use super::call::Call;
+use super::engine::{Engine, RETRY_PAUSE, looking};
 use super::error::{EngineError, Refusal};
 use super::wire::{Created, ObjectVersion, filters, instant, is_labelled, label_filter, nullable};
 use crate::ground::{Deadline, SecretBytes};

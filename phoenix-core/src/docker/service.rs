@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::engine::{Call, Engine};
+use super::call::Call;
+use super::engine::Engine;
 use super::error::{EngineError, Refusal};
 use super::registry::RegistryAuth;
 use super::wire::{Created, ObjectVersion, filters, instant, is_labelled, label_filter, nullable};

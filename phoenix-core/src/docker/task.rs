@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::engine::{Call, Engine};
+use super::call::Call;
+use super::engine::Engine;
 use super::error::EngineError;
 use super::service::ServiceMode;
 use super::wire::{ObjectVersion, filters, instant, nullable};
