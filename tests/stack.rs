@@ -213,6 +213,30 @@ async fn jobs_and_one_shots(swarm: &Swarm) {
     let run = swarm.deploy("once.yml", "once", &[]).await.expect(0);
     assert!(run.stdout.contains("completed, 1 task"), "{run}");
     swarm.remove("once").await;
+
+    // It runs for longer than the engine watches it for, and is waited for all the same.
+    let migrated = "services:
+  migrate: { image: busybox:1.37, command: [sh, -c, \"sleep 9\"] }
+  app:
+    image: busybox:1.37
+    command: [sh, -c, \"sleep 1000\"]
+    stop_grace_period: 1s
+    depends_on: { migrate: { condition: service_completed_successfully } }
+";
+    swarm.write("migrated.yml", migrated);
+    let compose = ["--dialect", "compose"];
+    let run = swarm.deploy("migrated.yml", "migrated", &compose).await;
+    let run = run.expect(0);
+    assert!(
+        run.stdout
+            .contains("service migrated_migrate completed, 1 task"),
+        "{run}"
+    );
+    swarm
+        .deploy("migrated.yml", "migrated", &compose)
+        .await
+        .expect(0);
+    swarm.remove("migrated").await;
 }
 
 async fn dependencies_come_first_and_block(swarm: &Swarm) {

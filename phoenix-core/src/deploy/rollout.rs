@@ -147,7 +147,8 @@ impl<'r> Rollout<'r> {
                     self.end(service, outcome, teller);
                 }
                 Readiness::Ready => match self.deployment.bring(service, teller).await {
-                    Ok(Brought::Target(target)) => {
+                    Ok(Brought::Target(mut target)) => {
+                        target.to_the_end = self.is_to_end(service);
                         self.awaited.insert(target.id.clone(), service);
                         self.wait.add(target);
                     }
@@ -163,6 +164,15 @@ impl<'r> Rollout<'r> {
             any = true;
         }
         Ok(any)
+    }
+
+    /// Whether another service waits for this one to end well.
+    fn is_to_end(&self, service: &ComparedService) -> bool {
+        self.services.iter().any(|other| {
+            other.body.depends_on.iter().any(|need| {
+                need.service == service.body.key && need.condition == Condition::Completed
+            })
+        })
     }
 
     fn readiness(&self, service: &ComparedService) -> Readiness {

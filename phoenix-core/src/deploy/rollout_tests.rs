@@ -31,7 +31,7 @@ fn a_condition_is_met_by_what_it_asks_for() {
 }
 
 /// A manager whose services run at once, but for those whose names say otherwise: `slow` never
-/// does, the creation of `lost` is never answered, that of `bad` is refused, and `late` runs once
+/// does, `once` ends well after a while, the creation of `lost` is never answered, that of `bad` is refused, and `late` runs once
 /// a service `needed` is there.
 #[derive(Default)]
 struct Manager {
@@ -69,7 +69,11 @@ impl Manager {
                     _ => true,
                 };
                 let task = |(name, _): &(String, Value)| {
-                    let state = if runs(name) { "running" } else { "starting" };
+                    let state = match name.as_str() {
+                        "st_once" if seen.nth > 5 => "complete",
+                        name if runs(name) => "running",
+                        _ => "starting",
+                    };
                     json!({
                         "ID": format!("task of {name}"), "ServiceID": name, "Slot": 1,
                         "NodeID": "n1", "CreatedAt": "2024-01-01T00:00:00Z",
@@ -154,6 +158,24 @@ async fn started_is_as_soon_as_it_is_written() {
             ("st_needed", OutcomeKind::Converged),
         ]
     );
+}
+
+/// It runs for longer than it is watched for before it ends.
+#[tokio::test]
+async fn what_waits_for_an_end_is_not_content_with_tasks_that_run() {
+    let (done, ended) = deployed(
+        "services:\n  once: {image: a}\n  \
+         app: {image: a, depends_on: {once: {condition: service_completed_successfully}}}\n",
+    )
+    .await;
+    assert_eq!(
+        kinds(&done),
+        [
+            ("st_once", OutcomeKind::Completed),
+            ("st_app", OutcomeKind::Converged),
+        ]
+    );
+    assert_eq!(ended, ["st_once", "st_app"]);
 }
 
 #[tokio::test]

@@ -38,6 +38,8 @@ pub struct ServiceTarget {
     /// How long its tasks must run where the engine has not watched them itself; `None` for
     /// [`WaitOptions::stable`].
     pub stable: Option<Duration>,
+    /// Whether its tasks are to end, and the wait with them: that they run is not enough.
+    pub to_the_end: bool,
     /// Tasks that had failed before its spec was written. They may be of an equal spec, from an
     /// earlier time, and say nothing of this one.
     pub past: BTreeSet<String>,
@@ -53,6 +55,7 @@ impl ServiceTarget {
             label: None,
             restoring: false,
             stable: None,
+            to_the_end: false,
             past: BTreeSet::new(),
         }
     }
@@ -66,6 +69,7 @@ impl ServiceTarget {
             label: None,
             restoring: false,
             stable: None,
+            to_the_end: false,
             past: BTreeSet::new(),
         }
     }
@@ -74,6 +78,13 @@ impl ServiceTarget {
     #[must_use]
     pub fn stable_for(mut self, stable: Duration) -> Self {
         self.stable = Some(stable);
+        self
+    }
+
+    /// The same, whose tasks are to end.
+    #[must_use]
+    pub fn until_completed(mut self) -> Self {
+        self.to_the_end = true;
         self
     }
 
@@ -243,6 +254,10 @@ impl Watch {
         let waited = || self.begun.elapsed().max(Duration::from_millis(1));
         let outcome = match self.outcome {
             Some(outcome) => outcome,
+            None if self.target.to_the_end && self.last.settled().is_some() => Outcome::TimedOut {
+                waited: waited(),
+                detail: "its tasks run, and have not ended".to_owned(),
+            },
             None => outcome(self.last, waited()),
         };
         (self.target.id, outcome)
@@ -364,6 +379,7 @@ impl Watch {
         let needed = match verdict {
             // Nothing is to follow that could change it.
             Verdict::Completed { .. } => Duration::ZERO,
+            Verdict::Converged { .. } if self.target.to_the_end => return None,
             Verdict::Converged { .. } => {
                 let watched = service
                     .and_then(|service| service.update_status.as_ref())
