@@ -291,8 +291,19 @@ impl Site {
         assert_eq!(service["UpdateStatus"]["State"], "rollback_completed");
         let test = &service["Spec"]["TaskTemplate"]["ContainerSpec"]["Healthcheck"]["Test"];
         assert_eq!(test[1], "wget", "{test}");
-        // Declared again as it runs, there is nothing to do.
+        // Declared again as it runs, there is nothing to do about it. The engine has forgotten the
+        // spec before it, and nothing refers to the token of that one any more.
         self.harness.edit("app.yml", bad, good);
+        let changes = planned_changes(&self.plan(3).await.plan());
+        let [old] = &changes["retired-versions"][..] else {
+            panic!("{changes:?}");
+        };
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert!(old.starts_with("remove secret api_token."), "{old}");
+        let before = self.harness.swarm(self.first).await;
+        self.harness.phoenix(&["sync", "all"]).await.expect(0);
+        let after = self.harness.swarm(self.first).await;
+        assert!(after.touched_since(&before).is_empty());
         self.plan(0).await;
     }
 
