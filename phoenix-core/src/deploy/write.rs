@@ -20,12 +20,14 @@ use crate::docker::{
     ApiVersion, EngineError, NetworkError, ObjectError, Refusal, RegistryAuth, ServiceError,
     ServiceObserved, ServiceTarget, ServiceWritten, UpdateState,
 };
-use crate::ground::causes;
+use crate::ground::{Deadline, causes};
 use crate::stack::{NetworkBody, STACK_LABEL};
 
 /// So often a service may change while it is written, and a request may go without an answer.
 const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(300);
+/// How long managers may take to elect a leader, as when services are waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 const UPDATE: &str = "UpdateConfig";
 
 /// What became of a write.
@@ -135,6 +137,7 @@ impl Deployment<'_> {
 
     /// Makes a network of the stack.
     pub(super) async fn make_network(&self, network: &NetworkBody) -> Result<(), NetworkError> {
+        let patience = Deadline::after(PATIENCE);
         for attempt in 1.. {
             let made = self
                 .engine
@@ -143,7 +146,8 @@ impl Deployment<'_> {
             match made {
                 Ok(_) => break,
                 Err(NetworkError::Engine { source })
-                    if source.may_have_run() && attempt < TRIES => {}
+                    if source.may_have_run() && attempt < TRIES
+                        || is_passing(&source) && !patience.is_over() => {}
                 Err(error @ NetworkError::Exists { .. }) => {
                     // Of somebody else who deploys the stack, with other labels beside its own.
                     let found = self
@@ -169,6 +173,7 @@ impl Deployment<'_> {
     ) -> Result<(), ObjectError> {
         let (wanted, name) = (&decision.wanted, &decision.new_name);
         let kind = wanted.kind;
+        let patience = Deadline::after(PATIENCE);
         for attempt in 1.. {
             let driver = wanted.template_driver.as_deref();
             let made = self
@@ -178,7 +183,8 @@ impl Deployment<'_> {
             match made {
                 Ok(_) => break,
                 Err(ObjectError::Engine { source, .. })
-                    if source.may_have_run() && attempt < TRIES => {}
+                    if source.may_have_run() && attempt < TRIES
+                        || is_passing(&source) && !patience.is_over() => {}
                 Err(error) => {
                     // Of somebody else who deploys the stack, with another key for fingerprints:
                     // it will do if it has the content.
@@ -294,6 +300,11 @@ pub(super) fn forgotten_network(error: &ServiceError) -> Option<&str> {
         return None;
     };
     message.strip_prefix("network ")?.strip_suffix(" not found")
+}
+
+/// Whether the managers refuse for now, as without a leader. Each request has waited for that to pass.
+fn is_passing(error: &EngineError) -> bool {
+    error.refusal().is_some_and(Refusal::is_transient)
 }
 
 /// The engine's words, where it refused a service.
