@@ -132,7 +132,9 @@ pub(crate) fn compose(data: &[u8]) {
             }
             Err(problems) => {
                 assert!(!problems.0.is_empty());
-                let longest = files.iter().map(|(_, text)| text.split('\n').count()).max();
+                // A carriage return alone ends a line of YAML, too.
+                let lines = |text: &str| text.split(['\n', '\r']).count();
+                let longest = files.iter().map(|(_, text)| lines(text)).max();
                 for problem in &problems.0 {
                     assert!(
                         problem.position.line as usize <= longest.unwrap_or(0) + 1,
