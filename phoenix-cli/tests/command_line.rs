@@ -3,11 +3,11 @@
 
 mod program;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use program::{Ended, phoenix};
+use program::{Ended, interrupted, phoenix};
 
 fn run(directory: &Path, arguments: &[&str]) -> Ended {
     phoenix(directory).args(arguments).output().unwrap().into()
@@ -405,18 +405,7 @@ fn an_interruption_ends_in_order() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("listening for signals") {
-            line.clear();
-            assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended");
-        }
-        let killed = Command::new("kill")
-            .args([signal, &child.id().to_string()])
-            .status();
-        assert!(killed.unwrap().success());
-        let mut rest = String::new();
-        said.read_to_string(&mut rest).unwrap();
+        let rest = interrupted(&mut child, signal);
         let mut out = String::new();
         child
             .stdout

@@ -1,27 +1,23 @@
 //! `phoenix stack` without any engine: what it refuses, and how it says so.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+mod program;
+
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+
+use program::{Ended, interrupted, phoenix};
 
 /// Exit code, stdout and stderr of a run.
 fn run(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_phoenix"));
+    let mut command = phoenix(directory);
     command
-        .current_dir(directory)
-        .env_clear()
         .envs(variables.iter().copied())
-        .stdin(Stdio::null())
         .args(["stack"])
         .args(arguments);
-    let output = command.output().unwrap();
-    (
-        output.status.code().unwrap(),
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    let Ended { code, out, err } = command.output().unwrap().into();
+    (code.unwrap(), out, err)
 }
 
 fn folder() -> tempfile::TempDir {
@@ -32,6 +28,16 @@ fn folder() -> tempfile::TempDir {
 }
 
 const SOCKET: &str = "unix:///nowhere/docker.sock";
+/// A command that needs docker's credentials.
+const WITH_AUTH: [&str; 7] = [
+    "diff",
+    "web.yml",
+    "--name",
+    "shop",
+    "--with-registry-auth",
+    "--host",
+    SOCKET,
+];
 
 #[test]
 fn a_swarm_must_be_named() {
@@ -116,17 +122,8 @@ fn credentials_that_a_program_keeps_are_refused() {
     )
     .unwrap();
     let home = here.path().to_str().unwrap();
-    let arguments = [
-        "diff",
-        "web.yml",
-        "--name",
-        "shop",
-        "--with-registry-auth",
-        "--host",
-        SOCKET,
-    ];
     let variables = [("TAG", "1"), ("DOCKER_CONFIG", home)];
-    let (code, _, err) = run(here.path(), &arguments, &variables);
+    let (code, _, err) = run(here.path(), &WITH_AUTH, &variables);
     assert_eq!(code, 2);
     assert!(
         err.contains("not a configuration file of the docker CLI"),
@@ -140,15 +137,6 @@ fn credentials_that_are_not_there_are_missed_aloud() {
     let here = folder();
     let home = here.path().to_str().unwrap();
     let variables = [("TAG", "1"), ("DOCKER_CONFIG", home)];
-    let arguments = [
-        "diff",
-        "web.yml",
-        "--name",
-        "shop",
-        "--with-registry-auth",
-        "--host",
-        SOCKET,
-    ];
     let path = here.path().join("config.json");
     let said = |why: &str| {
         format!(
@@ -156,11 +144,11 @@ fn credentials_that_are_not_there_are_missed_aloud() {
             path.display()
         )
     };
-    let (code, _, err) = run(here.path(), &arguments, &variables);
+    let (code, _, err) = run(here.path(), &WITH_AUTH, &variables);
     assert_eq!(code, 4);
     assert!(err.starts_with(&said("is not there")), "{err}");
     std::fs::write(&path, "{\"credsStore\": \"desktop\"}").unwrap();
-    let (code, _, err) = run(here.path(), &arguments, &variables);
+    let (code, _, err) = run(here.path(), &WITH_AUTH, &variables);
     assert_eq!(code, 4);
     assert!(err.starts_with(&said("names no registry")), "{err}");
 }
@@ -293,31 +281,17 @@ fn an_interrupted_command_says_how_to_go_on() {
             "hint: phoenix stack services shop shows how far it came\n",
         ),
     ] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_phoenix"))
-            .current_dir(here.path())
-            .env_clear()
+        let mut child = phoenix(here.path())
             .env("TAG", "1")
             .env("HOME", here.path())
             .args(["-v", "stack"])
             .args(arguments)
             .arg(&host)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("listening for signals") {
-            line.clear();
-            assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended");
-        }
-        let killed = Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
-            .status();
-        assert!(killed.unwrap().success());
-        let mut rest = String::new();
-        said.read_to_string(&mut rest).unwrap();
+        let rest = interrupted(&mut child, "-INT");
         assert_eq!(child.wait().unwrap().code(), Some(130));
         let end = format!("error: interrupted by SIGINT\n{hint}");
         assert!(rest.ends_with(&end), "{rest}");

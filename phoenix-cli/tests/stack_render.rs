@@ -1,18 +1,13 @@
 //! `phoenix stack`: stdout, stderr and exit status together.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod program;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use program::{Ended, phoenix};
 use serde_json::{Value, json};
-
-/// How a run of `phoenix` ended.
-#[derive(Debug, PartialEq, Eq)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
 
 fn run(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
     fed(directory, variables, arguments, Stdio::null())
@@ -24,20 +19,14 @@ fn fed(
     arguments: &[&str],
     input: impl Into<Stdio>,
 ) -> Ended {
-    let output = Command::new(env!("CARGO_BIN_EXE_phoenix"))
-        .current_dir(directory)
-        .env_clear()
+    phoenix(directory)
         .envs(variables.iter().copied())
         .args(["stack", "render"])
         .args(arguments)
         .stdin(input)
         .output()
-        .unwrap();
-    Ended {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+        .unwrap()
+        .into()
 }
 
 fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -365,26 +354,24 @@ fn wrong_usage_is_told() {
         );
         assert!(refused.err.contains(part), "{arguments:?}: {}", refused.err);
     }
-    std::fs::write(here.path().join("bad.env"), "A B=1\n").unwrap();
-    let refused = run(
-        here.path(),
-        &[],
-        &["web.yml", "--name", "x", "--env-file", "bad.env"],
-    );
-    assert_eq!(
-        refused.err,
-        "error: --env-file bad.env: line 1: a blank in the variable's name\n"
-    );
-    std::fs::write(here.path().join("bad.env"), "export TAG=1\n").unwrap();
-    let refused = run(
-        here.path(),
-        &[],
-        &["web.yml", "--name", "x", "--env-file", "bad.env"],
-    );
-    assert_eq!(
-        refused.err,
-        "error: --env-file bad.env: line 1: `export` is not known here; write NAME=value\n"
-    );
+    for (text, wrong) in [
+        ("A B=1\n", "a blank in the variable's name"),
+        (
+            "export TAG=1\n",
+            "`export` is not known here; write NAME=value",
+        ),
+    ] {
+        std::fs::write(here.path().join("bad.env"), text).unwrap();
+        let refused = run(
+            here.path(),
+            &[],
+            &["web.yml", "--name", "x", "--env-file", "bad.env"],
+        );
+        assert_eq!(
+            refused.err,
+            format!("error: --env-file bad.env: line 1: {wrong}\n")
+        );
+    }
 }
 
 #[test]

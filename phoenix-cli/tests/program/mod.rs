@@ -1,8 +1,9 @@
 //! The built command, run as a user runs it: with no environment, and nothing to read.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use regex::Regex;
 
@@ -32,6 +33,24 @@ pub(crate) fn phoenix(directory: &Path) -> Command {
         .env_clear()
         .stdin(Stdio::null());
     command
+}
+
+/// Sends `child`, whose stderr is piped and which was told `-v`, a signal (`-INT`) once it listens
+/// for it. What it says on stderr from then on.
+pub(crate) fn interrupted(child: &mut Child, signal: &str) -> String {
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening for signals") {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    let killed = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    rest
 }
 
 pub(crate) fn ended(code: i32, out: &str, err: &str) -> Ended {
