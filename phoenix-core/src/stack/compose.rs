@@ -141,15 +141,10 @@ fn with_files(
         let content = content(path)
             .map_err(|error| of_file(path, format!("the file cannot be read: {error}")))?;
         let (read, notes) = read_dotenv(&content, variables).map_err(|error| {
-            let text = error.to_string();
+            let message = error.message().to_owned();
             match error.line() {
-                Some(line) => {
-                    let message = text
-                        .strip_prefix(&format!("line {line}: "))
-                        .unwrap_or(&text);
-                    of_line(path, line, "", message.to_owned())
-                }
-                None => of_file(path, text),
+                Some(line) => of_line(path, line, "", message),
+                None => of_file(path, message),
             }
         })?;
         all.extend(read);

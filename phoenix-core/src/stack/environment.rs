@@ -7,6 +7,7 @@
 mod dotenv;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use crate::ground::document::{Cursor, Map, Node, Value};
@@ -21,29 +22,22 @@ use super::{habits, load};
 type Environment = BTreeMap<String, Option<String>>;
 
 /// What is wrong in a file of variables, and in which line.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnvFileError {
     /// No name.
-    #[error("line {0}: no name stands before the `=`")]
     NoName(usize),
     /// A blank within a name.
-    #[error("line {0}: a blank in the variable's name")]
     Blank(usize),
     /// A keyword of shells, which this form of the file does not know.
-    #[error("line {0}: `export` is not known here; write NAME=value")]
     Export(usize),
     /// An open quote.
-    #[error("line {0}: a quote is opened and not closed")]
     OpenQuote(usize),
     /// Something behind a quoted value.
-    #[error("line {0}: something stands behind the closing quote")]
     Rest(usize),
     /// A variable within a value that cannot be replaced.
-    #[error("line {0}: {1}")]
     Variable(usize, String),
     /// Octets that are no text.
-    #[error("the file is not UTF-8")]
     Encoding,
 }
 
@@ -61,7 +55,32 @@ impl EnvFileError {
             Self::Encoding => None,
         }
     }
+
+    /// What is wrong, without the line.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::NoName(_) => "no name stands before the `=`",
+            Self::Blank(_) => "a blank in the variable's name",
+            Self::Export(_) => "`export` is not known here; write NAME=value",
+            Self::OpenQuote(_) => "a quote is opened and not closed",
+            Self::Rest(_) => "something stands behind the closing quote",
+            Self::Variable(_, message) => message,
+            Self::Encoding => "the file is not UTF-8",
+        }
+    }
 }
+
+impl fmt::Display for EnvFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line() {
+            write!(f, "line {line}: ")?;
+        }
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for EnvFileError {}
 
 /// What is odd in a file of variables, and in which line.
 #[derive(Debug, Clone, PartialEq, Eq)]
