@@ -30,7 +30,7 @@ const MAPS: &[&str] = &[
 /// Changes the tree at `root`, which was parsed from `text`, as docker does.
 pub(super) fn apply(root: &mut Node, text: &str, findings: &mut Findings) {
     let mut walk = Walk {
-        text,
+        lines: text.lines().collect(),
         findings,
         way: Vec::new(),
     };
@@ -38,7 +38,7 @@ pub(super) fn apply(root: &mut Node, text: &str, findings: &mut Findings) {
 }
 
 struct Walk<'a> {
-    text: &'a str,
+    lines: Vec<&'a str>,
     findings: &'a mut Findings,
     /// The keys that lead to the node, `[]` for an item of a list.
     way: Vec<String>,
@@ -122,7 +122,7 @@ impl Walk<'_> {
     fn is_plain(&self, node: &Node, value: &str) -> bool {
         let (_, position) = self.findings.sources.locate(node.position);
         let index = |number: u32| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
-        let line = self.text.lines().nth(index(position.line));
+        let line = self.lines.get(index(position.line)).copied();
         let line = line.unwrap_or_default().trim_start_matches('\u{feff}');
         let at = line.char_indices().nth(index(position.column));
         let (before, mut rest) = line.split_at(at.map_or(line.len(), |(at, _)| at));
