@@ -81,13 +81,6 @@ impl ServiceTarget {
         self
     }
 
-    /// The same, whose tasks are to end.
-    #[must_use]
-    pub fn until_completed(mut self) -> Self {
-        self.to_the_end = true;
-        self
-    }
-
     /// The same, of which these tasks had failed before.
     #[must_use]
     pub fn after(mut self, past: BTreeSet<String>) -> Self {
