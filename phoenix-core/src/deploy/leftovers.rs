@@ -3,12 +3,12 @@
 //!
 //! Invariant: what a service refers to, or would again after a rollback, is no leftover.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::Deployment;
 use super::compare::{ComparedService, Found, list};
 use super::plan::Removal;
 use super::versions::{Decision, retired};
+use super::{Deployment, belongs_to, is_network_of};
 use crate::docker::{ObjectKind, ServiceObserved};
 use crate::stack::{RenderContext, STACK_LABEL};
 
@@ -51,7 +51,7 @@ impl Deployment<'_> {
             .services
             .iter()
             .filter(|service| !goes(service))
-            .flat_map(|service| service.objects().chain(service.previous_objects()))
+            .flat_map(ServiceObserved::needed_objects)
             .map(str::to_owned)
             .collect();
         for decision in objects {
@@ -86,14 +86,11 @@ impl Deployment<'_> {
             .map(|network| network.name)
             .collect();
         kept.extend(references.networks.into_iter().map(|one| one.name));
-        let own = |labels: &BTreeMap<String, String>| {
-            labels.get(STACK_LABEL).map(String::as_str) == Some(self.file.stack())
-        };
+        let stack = self.file.stack();
         let networks = found
             .networks
             .iter()
-            .filter(|network| network.scope == "swarm" && own(&network.labels))
-            .filter(|network| !kept.contains(&network.name))
+            .filter(|network| is_network_of(network, stack) && !kept.contains(&network.name))
             .map(|network| Removal {
                 kind: "network",
                 id: network.id.clone(),
@@ -111,7 +108,9 @@ impl Deployment<'_> {
             .flat_map(|kind| {
                 found.objects[list(kind)]
                     .iter()
-                    .filter(|object| own(&object.labels) && !used.contains(&object.id))
+                    .filter(|object| {
+                        belongs_to(&object.labels, stack) && !used.contains(&object.id)
+                    })
                     .filter(|object| !external.contains(object.name.as_str()))
                     .filter(move |object| {
                         !objects.iter().any(|decision| {

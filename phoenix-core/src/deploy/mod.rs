@@ -73,9 +73,9 @@ pub use standing::{
     tasks,
 };
 
-use crate::docker::{Engine, RegistryAuth};
+use crate::docker::{Engine, NetworkObserved, RegistryAuth};
 use crate::ground::{Deadline, FingerprintKey};
-use crate::stack::{ComposeFile, Image, ResolvedObject};
+use crate::stack::{ComposeFile, Image, ResolvedObject, STACK_LABEL};
 
 /// The label of a secret or config with its logical name: versions of one share it.
 pub const LOGICAL_LABEL: &str = "phoenix.logical";
@@ -85,6 +85,16 @@ pub const FINGERPRINT_LABEL: &str = "phoenix.fingerprint";
 /// The label of a service with the digest of the spec that was last written over it, where the
 /// engine may take that back.
 pub const ATTEMPT_LABEL: &str = "phoenix.attempted";
+
+/// Whether what has these labels belongs to `stack`.
+fn belongs_to(labels: &BTreeMap<String, String>, stack: &str) -> bool {
+    labels.get(STACK_LABEL).is_some_and(|found| found == stack)
+}
+
+/// Whether a network is one of the swarm's that belongs to `stack`.
+fn is_network_of(network: &NetworkObserved, stack: &str) -> bool {
+    network.scope == "swarm" && belongs_to(&network.labels, stack)
+}
 
 /// When registries are asked for the digests of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

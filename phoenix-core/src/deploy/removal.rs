@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::apply::{DeployEvent, Teller};
 use super::error::{DeployError, asking, check_stack};
 use super::plan::{Change, Verb};
+use super::{belongs_to, is_network_of};
 use crate::docker::{Endpoint, Engine, NetworkObserved, Node, ObjectKind, SwarmState};
 use crate::ground::{Deadline, causes};
 use crate::stack::STACK_LABEL;
@@ -114,10 +115,7 @@ pub async fn remove(
         warnings.extend(lost.iter().map(|node| left_running(node)));
     }
     let networks = engine.networks(deadline).await.map_err(looked())?;
-    let own = |network: &NetworkObserved| {
-        network.scope == "swarm"
-            && network.labels.get(STACK_LABEL).map(String::as_str) == Some(stack)
-    };
+    let own = |network: &NetworkObserved| is_network_of(network, stack);
     for network in networks.iter().filter(|network| own(network)) {
         let gone = engine
             .remove_network(&network.id, deadline)
@@ -301,7 +299,7 @@ async fn sweep(node: &NodeEngine, stack: &str, nodes: &[Node], deadline: Deadlin
         }
     };
     for volume in volumes {
-        if volume.labels.get(STACK_LABEL).map(String::as_str) != Some(stack) {
+        if !belongs_to(&volume.labels, stack) {
             continue;
         }
         match node.engine.remove_volume(&volume.name, deadline).await {

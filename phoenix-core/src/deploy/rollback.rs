@@ -10,14 +10,11 @@ use super::error::DeployError;
 use super::outcome::{OutcomeKind, ServiceOutcome};
 use super::plan::{Change, Verb};
 use super::standing::{check_chosen, chosen, of_stack};
-use super::write::monitor;
+use super::write::{PAUSE, TRIES, monitor};
 use crate::docker::{Engine, ServiceError, ServiceObserved, ServiceProgress, ServiceTarget};
 use crate::ground::{Deadline, causes};
 use crate::stack::difference;
 
-/// So often a service may change while it is returned.
-const TRIES: u32 = 6;
-const PAUSE: Duration = Duration::from_millis(300);
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(20);
 

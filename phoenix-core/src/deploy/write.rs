@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::apply::patient;
 use super::attempt::{attempt, rolled_back};
 use super::compare::{ComparedService, carry_force_update, spec_changes};
 use super::error::DeployError;
 use super::plan::Taken;
 use super::versions::Decision;
-use super::{ATTEMPT_LABEL, Deployment};
+use super::{ATTEMPT_LABEL, Deployment, belongs_to, is_network_of};
 use crate::docker::{
     ApiVersion, EngineError, NetworkError, ObjectError, Refusal, RegistryAuth, ServiceError,
     ServiceObserved, ServiceTarget, ServiceWritten, UpdateState,
@@ -24,10 +25,9 @@ use crate::ground::{Deadline, causes};
 use crate::stack::{NetworkBody, STACK_LABEL};
 
 /// So often a service may change while it is written, and a request may go without an answer.
-const TRIES: u32 = 6;
-const PAUSE: Duration = Duration::from_millis(300);
-/// How long managers may take to elect a leader, as when services are waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const TRIES: u32 = 6;
+/// Before it is looked at again.
+pub(super) const PAUSE: Duration = Duration::from_millis(300);
 const UPDATE: &str = "UpdateConfig";
 
 /// What became of a write.
@@ -36,6 +36,30 @@ pub(super) enum Written {
     Target(ServiceTarget),
     /// The engine refused it.
     Refused(String),
+}
+
+/// How often a creation is sent again, which looks by itself whether it has run.
+struct Again {
+    sent: u32,
+    /// For managers to elect a leader, as when services are waited for.
+    patience: Deadline,
+}
+
+impl Again {
+    fn new() -> Self {
+        Self {
+            sent: 0,
+            patience: Deadline::after(patient().patience),
+        }
+    }
+
+    /// Whether it may be, after it was sent once more and failed so.
+    fn after(&mut self, error: &EngineError) -> bool {
+        self.sent += 1;
+        // Each request has waited for what passes to pass.
+        let passing = error.refusal().is_some_and(Refusal::is_transient);
+        error.may_have_run() && self.sent < TRIES || passing && !self.patience.is_over()
+    }
 }
 
 impl Deployment<'_> {
@@ -137,32 +161,27 @@ impl Deployment<'_> {
 
     /// Makes a network of the stack.
     pub(super) async fn make_network(&self, network: &NetworkBody) -> Result<(), NetworkError> {
-        let patience = Deadline::after(PATIENCE);
-        for attempt in 1.. {
+        let mut again = Again::new();
+        loop {
             let made = self
                 .engine
                 .create_network_from(&network.json, self.request())
                 .await;
             match made {
-                Ok(_) => break,
-                Err(NetworkError::Engine { source })
-                    if source.may_have_run() && attempt < TRIES
-                        || is_passing(&source) && !patience.is_over() => {}
+                Ok(_) => return Ok(()),
+                Err(NetworkError::Engine { source }) if again.after(&source) => {}
                 Err(error @ NetworkError::Exists { .. }) => {
                     // Of somebody else who deploys the stack, with other labels beside its own.
                     let found = self
                         .engine
                         .find_network(&network.name, self.request())
                         .await?;
-                    let own = found.is_some_and(|found| {
-                        found.scope == "swarm" && self.is_own(found.labels.get(STACK_LABEL))
-                    });
+                    let own = found.is_some_and(|found| is_network_of(&found, self.file.stack()));
                     return if own { Ok(()) } else { Err(error) };
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 
     /// Makes a version of a secret or config with `labels`.
@@ -173,38 +192,31 @@ impl Deployment<'_> {
     ) -> Result<(), ObjectError> {
         let (wanted, name) = (&decision.wanted, &decision.new_name);
         let kind = wanted.kind;
-        let patience = Deadline::after(PATIENCE);
-        for attempt in 1.. {
-            let driver = wanted.template_driver.as_deref();
+        let driver = wanted.template_driver.as_deref();
+        let mut again = Again::new();
+        loop {
             let made = self
                 .engine
                 .create_object(kind, name, labels, &wanted.content, driver, self.request())
                 .await;
             match made {
-                Ok(_) => break,
-                Err(ObjectError::Engine { source, .. })
-                    if source.may_have_run() && attempt < TRIES
-                        || is_passing(&source) && !patience.is_over() => {}
+                Ok(_) => return Ok(()),
+                Err(ObjectError::Engine { source, .. }) if again.after(&source) => {}
                 Err(error) => {
                     // Of somebody else who deploys the stack, with another key for fingerprints:
                     // it will do if it has the content.
                     if let ObjectError::Exists { labels: found, .. } = &error
-                        && self.is_own(found.get(STACK_LABEL))
+                        && belongs_to(found, self.file.stack())
                         && let Ok(Some(found)) =
                             self.engine.find_object(kind, name, self.request()).await
                         && self.label(wanted, &found, labels).await?
                     {
-                        break;
+                        return Ok(());
                     }
                     return Err(error);
                 }
             }
         }
-        Ok(())
-    }
-
-    fn is_own(&self, stack: Option<&String>) -> bool {
-        stack.is_some_and(|stack| stack == self.file.stack())
     }
 
     /// Updates `found` to `body`. Where the engine may take that back, what is attempted is first
@@ -300,11 +312,6 @@ pub(super) fn forgotten_network(error: &ServiceError) -> Option<&str> {
         return None;
     };
     message.strip_prefix("network ")?.strip_suffix(" not found")
-}
-
-/// Whether the managers refuse for now, as without a leader. Each request has waited for that to pass.
-fn is_passing(error: &EngineError) -> bool {
-    error.refusal().is_some_and(Refusal::is_transient)
 }
 
 /// The engine's words, where it refused a service.

@@ -101,9 +101,11 @@ impl ServiceObserved {
         objects_of(&self.spec)
     }
 
-    /// The identifiers of the secrets and configs that it would refer to again after a rollback.
-    pub fn previous_objects(&self) -> impl Iterator<Item = &str> {
-        self.previous_spec.iter().flat_map(objects_of)
+    /// The identifiers of the secrets and configs that it refers to, or would again after a
+    /// rollback.
+    pub fn needed_objects(&self) -> impl Iterator<Item = &str> {
+        let previous = self.previous_spec.iter().flat_map(objects_of);
+        self.objects().chain(previous)
     }
 
     /// `any`, `on-failure` or `none`: when a task that ended is replaced.

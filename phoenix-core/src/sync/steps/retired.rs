@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use super::secret::{LOGICAL_LABEL, SITE_LABEL, SecretVersion};
 use crate::deploy;
-use crate::docker::{Engine, ObjectError, ObjectKind};
+use crate::docker::{Engine, ObjectError, ObjectKind, ServiceObserved};
 use crate::sync::context::Context;
 use crate::sync::step::{Observation, Progress, Step, View};
 use crate::sync::{Change, Failure, ResourceId, Verb, explain};
@@ -56,7 +56,7 @@ impl RetiredStep {
             .map_err(explain::at(manager))?;
         let referred: BTreeSet<&str> = services
             .iter()
-            .flat_map(|service| service.objects().chain(service.previous_objects()))
+            .flat_map(ServiceObserved::needed_objects)
             .collect();
         let mut retired = Vec::new();
         for kind in [ObjectKind::Secret, ObjectKind::Config] {
