@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::ATTEMPT_LABEL;
 use super::plan::RolledBack;
-use crate::docker::{ServiceObserved, UpdateState};
+use crate::docker::ServiceObserved;
 use crate::stack::spec_digest;
 
 /// The running spec without the label by which its last update is remembered.
@@ -20,14 +20,10 @@ pub(super) fn without_attempt(spec: &Value) -> Value {
 /// Whether the engine took `body` back from `service`.
 pub(super) fn rolled_back(service: &ServiceObserved, body: &Value) -> Option<RolledBack> {
     let status = service.update_status.as_ref()?;
-    let back = matches!(
-        status.state,
-        UpdateState::RollbackStarted | UpdateState::RollbackPaused | UpdateState::RollbackCompleted
-    );
     let same = service
         .label(ATTEMPT_LABEL)
         .is_some_and(|mark| is_attempt(mark, body));
-    (back && same).then(|| RolledBack {
+    (status.state.is_rollback() && same).then(|| RolledBack {
         at: status.ended_at,
         message: status.message.clone(),
         cause: None,

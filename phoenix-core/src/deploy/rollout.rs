@@ -14,8 +14,7 @@ use super::plan::{Change, RESUMED, ServiceAction, Verb};
 use super::write::{Written, forgotten_network, holds};
 use super::{Deployment, Missing, MissingKind};
 use crate::docker::{
-    LogOptions, LogSource, Outcome, ServiceProgress, ServiceTarget, ServiceWait, UpdateState,
-    has_terminal,
+    LogOptions, LogSource, Outcome, ServiceProgress, ServiceTarget, ServiceWait, has_terminal,
 };
 use crate::ground::{Deadline, causes};
 use crate::stack::model::Condition;
@@ -333,21 +332,15 @@ impl Deployment<'_> {
             if holds(service.kept, &service.body.json, found) {
                 return None;
             }
-            let state = found.update_status.as_ref().map(|status| &status.state);
-            Some(match state {
-                Some(
-                    UpdateState::RollbackStarted
-                    | UpdateState::RollbackPaused
-                    | UpdateState::RollbackCompleted,
-                ) => {
-                    let text = "was rolled back by the engine after a failure";
-                    ServiceOutcome::new(name, OutcomeKind::RolledBack, text)
-                }
-                _ => {
-                    let text = "has another spec, which somebody else has written meanwhile";
-                    ServiceOutcome::new(name, OutcomeKind::Replaced, text)
-                }
-            })
+            let status = found.update_status.as_ref();
+            let (kind, text) = if status.is_some_and(|status| status.state.is_rollback()) {
+                let text = "was rolled back by the engine after a failure";
+                (OutcomeKind::RolledBack, text)
+            } else {
+                let text = "has another spec, which somebody else has written meanwhile";
+                (OutcomeKind::Replaced, text)
+            };
+            Some(ServiceOutcome::new(name, kind, text))
         });
         Ok(outcomes.collect())
     }

@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 
 use super::error::{DeployError, asking, check_stack};
 use crate::docker::{
-    Engine, EngineError, LogLine, LogOptions, LogSource, Node, ObjectKind, ServiceMode,
-    ServiceObserved, ServiceTarget, Task, UpdateState, Verdict, has_terminal,
+    Engine, EngineError, LogLine, LogOptions, LogSource, ObjectKind, Seat, ServiceMode,
+    ServiceObserved, ServiceTarget, Task, UpdateState, Verdict, has_terminal, node_name, task_name,
 };
 use crate::ground::Deadline;
 use crate::stack::STACK_LABEL;
@@ -297,20 +297,19 @@ pub async fn tasks(
         None => task.slot,
     };
     // The newest of a replica, or of a node: what became of it says how the replica stands.
-    let is_last = |task: &Task| {
-        let seat = |task: &Task| {
-            let replica = replica(task);
-            let node = replica.is_none().then(|| task.node_id.clone()).flatten();
-            (task.service_id.clone(), replica, node)
-        };
-        let mut others = found.iter().filter(|other| seat(other) == seat(task));
+    let is_last = |service: &ServiceObserved, task: &Task| {
+        let seat = Seat::of(service.mode(), task);
+        let mut others = found.iter().filter(|other| {
+            other.service_id == service.id && Seat::of(service.mode(), other) == seat
+        });
         !others.any(|other| other.created_at > task.created_at)
     };
     let mut shown: Vec<(String, &Task)> = found
         .iter()
         .filter(|task| {
             // One that is being stopped runs yet, also of a service that was removed.
-            all || !task.state.is_terminal() || is_last(task) && of(task).is_some()
+            all || !task.state.is_terminal()
+                || of(task).is_some_and(|service| is_last(service, task))
         })
         .map(|task| {
             (
@@ -329,21 +328,17 @@ pub async fn tasks(
     });
     Ok(shown
         .into_iter()
-        .map(|(service, task)| {
-            let node = hostname(task, &nodes);
-            let name = task_name(&service, replica(task), &node);
-            TaskStanding {
-                id: task.id.clone(),
-                name,
-                service,
-                image: task.image.clone(),
-                node,
-                desired: task.desired.to_string(),
-                state: task.state.to_string(),
-                since: task.changed_at,
-                error: task.error.clone(),
-                exit_code: task.exit_code,
-            }
+        .map(|(service, task)| TaskStanding {
+            id: task.id.clone(),
+            name: task_name(&service, replica(task), task, &nodes),
+            service,
+            image: task.image.clone(),
+            node: node_name(task, &nodes).to_owned(),
+            desired: task.desired.to_string(),
+            state: task.state.to_string(),
+            since: task.changed_at,
+            error: task.error.clone(),
+            exit_code: task.exit_code,
         })
         .collect())
 }
@@ -458,30 +453,12 @@ impl Writers {
             return false;
         };
         for task in tasks {
-            let node = hostname(&task, &nodes);
-            let name = task_name(service.name(), task.replica(service.mode()), &node);
+            let replica = task.replica(service.mode());
+            let name = task_name(service.name(), replica, &task, &nodes);
+            let node = node_name(&task, &nodes).to_owned();
             self.names.insert(task.id, (name, node));
         }
         true
-    }
-}
-
-/// The host name of the node of `task`; its identifier where the node is gone, and nothing where it
-/// has none.
-fn hostname(task: &Task, nodes: &[Node]) -> String {
-    let Some(id) = task.node_id.as_deref() else {
-        return String::new();
-    };
-    let node = nodes.iter().find(|node| node.id == id);
-    node.map_or(id, |node| &node.hostname).to_owned()
-}
-
-/// What a task of `service` is called: by its replica, or its node where there is one per node.
-fn task_name(service: &str, replica: Option<u64>, node: &str) -> String {
-    match replica {
-        Some(slot) => format!("{service}.{slot}"),
-        None if node.is_empty() => service.to_owned(),
-        None => format!("{service}.{node}"),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::engine::Engine;
 use super::error::EngineError;
 use super::judge::TaskFailure;
-use super::service::{ServiceObserved, UpdateState, UpdateStatus};
+use super::service::{ServiceObserved, UpdateStatus};
 use super::task::{Task, TaskState};
 use crate::ground::Deadline;
 
@@ -18,14 +18,6 @@ pub(super) fn named(message: &str) -> Option<&str> {
     let (_, id) = message.rsplit_once(" of task ")?;
     let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
     is_id.then_some(id)
-}
-
-/// Whether the engine is taking the update back, or has.
-pub(super) fn is_rollback(state: &UpdateState) -> bool {
-    matches!(
-        state,
-        UpdateState::RollbackStarted | UpdateState::RollbackPaused | UpdateState::RollbackCompleted
-    )
 }
 
 /// The newest failed task, but what was cut short says nothing: it comes after all others.
@@ -49,7 +41,7 @@ pub(super) fn cause<'a>(
     if let Some(task) = tasks.iter().find(|task| Some(task.id.as_str()) == blamed) {
         return Some(task);
     }
-    let restored = is_rollback(&status.state);
+    let restored = status.state.is_rollback();
     let during = |task: &Task| {
         task.created_at.is_none_or(|made| {
             status.started_at.is_none_or(|start| made >= start)

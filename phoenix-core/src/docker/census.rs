@@ -15,7 +15,7 @@ use super::wait::WaitOptions;
 
 /// Where a task belongs among those of its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Seat<'a> {
+pub(crate) enum Seat<'a> {
     Replica(u64),
     Node(&'a str),
     /// Of a service with one task per node, and no node yet.
@@ -24,7 +24,7 @@ pub(super) enum Seat<'a> {
 
 impl<'a> Seat<'a> {
     /// The seat of `task` in a service of this mode.
-    pub(super) fn of(mode: ServiceMode, task: &'a Task) -> Self {
+    pub(crate) fn of(mode: ServiceMode, task: &'a Task) -> Self {
         match (task.replica(mode), &task.node_id) {
             (Some(replica), _) => Self::Replica(replica),
             (None, Some(node)) => Self::Node(node),
@@ -340,7 +340,8 @@ impl<'a> Census<'a> {
             parts.push("tasks are still being placed or removed".to_owned());
         }
         if let Some(task) = open.iter().find_map(|seat| seat.live()) {
-            let name = task_name(self.service, task, self.nodes);
+            let replica = task.replica(self.service.mode());
+            let name = task_name(self.service.name(), replica, task, self.nodes);
             let mut text = format!("{name} is {}", task.state);
             if !task.error.is_empty() {
                 text = format!("{text} ({})", task.error);

@@ -161,15 +161,11 @@ impl fmt::Display for TaskFailure {
 
 impl TaskFailure {
     pub(super) fn of(service: &ServiceObserved, task: &Task, nodes: &[Node]) -> Self {
-        let node = task
-            .node_id
-            .as_deref()
-            .map(|id| hostname(id, nodes).to_owned())
-            .unwrap_or_default();
+        let replica = task.replica(service.mode());
         Self {
-            task: task_name(service, task, nodes),
+            task: task_name(service.name(), replica, task, nodes),
             id: task.id.clone(),
-            node,
+            node: node_name(task, nodes).to_owned(),
             image: task.image.clone(),
             exit_code: task.exit_code,
             error: if task.error.is_empty() {
@@ -205,12 +201,24 @@ pub(super) fn hostname<'a>(id: &'a str, nodes: &'a [Node]) -> &'a str {
         .unwrap_or(id)
 }
 
-pub(super) fn task_name(service: &ServiceObserved, task: &Task, nodes: &[Node]) -> String {
-    let name = service.name();
-    match (task.replica(service.mode()), &task.node_id) {
-        (Some(replica), _) => format!("{name}.{replica}"),
-        (None, Some(id)) => format!("{name}.{}", hostname(id, nodes)),
-        (None, None) => name.to_owned(),
+/// The host name of the node of `task`, or its identifier where that is not known; empty where the
+/// task has no node.
+pub(crate) fn node_name<'a>(task: &'a Task, nodes: &'a [Node]) -> &'a str {
+    let id = task.node_id.as_deref();
+    id.map_or("", |id| hostname(id, nodes))
+}
+
+/// What a task of `service` is called: by its replica, or by its node where there is one per node.
+pub(crate) fn task_name(
+    service: &str,
+    replica: Option<u64>,
+    task: &Task,
+    nodes: &[Node],
+) -> String {
+    match (replica, node_name(task, nodes)) {
+        (Some(replica), _) => format!("{service}.{replica}"),
+        (None, "") => service.to_owned(),
+        (None, node) => format!("{service}.{node}"),
     }
 }
 

@@ -49,12 +49,14 @@ mod volume;
 mod wait;
 mod wire;
 
+pub(crate) use census::Seat;
 pub use constraint::eligible_nodes;
 pub use daemon::{DaemonJson, DaemonJsonError, DaemonTls, DropIn, daemon_json, drop_in};
 pub use engine::{ApiVersion, Endpoint, Engine, EngineInfo, EngineVersion, Exchange};
 pub use error::{EngineError, Refusal, Unreached};
 pub use ignored::{Ignored, IgnoredOn, ignored_by, ignored_on, kept_by, without_ignored};
 pub use judge::{TaskFailure, Verdict, judge};
+pub(crate) use judge::{node_name, task_name};
 pub use logs::{FollowedLogs, LogLine, LogOptions, LogSource, LogStream};
 pub use managers::{Managers, ManagersError};
 pub use network::{NetworkDifference, NetworkError, NetworkObserved, NetworkSpec};

@@ -258,6 +258,17 @@ pub enum UpdateState {
     Other(String),
 }
 
+impl UpdateState {
+    /// Whether the engine is taking the update back, or has.
+    #[must_use]
+    pub fn is_rollback(&self) -> bool {
+        matches!(
+            self,
+            Self::RollbackStarted | Self::RollbackPaused | Self::RollbackCompleted
+        )
+    }
+}
+
 impl From<String> for UpdateState {
     fn from(state: String) -> Self {
         match state.as_str() {

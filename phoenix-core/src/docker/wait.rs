@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
-use super::cause::{cause, is_rollback, named, newest};
+use super::cause::{cause, named, newest};
 use super::census::Seat;
 use super::engine::Engine;
 use super::error::{EngineError, Refusal};
@@ -312,7 +312,7 @@ impl Watch {
         // Those of a spec that the engine has restored are not of the one that was written.
         let restored = written
             && !self.target.restoring
-            && status.is_some_and(|status| is_rollback(&status.state));
+            && status.is_some_and(|status| status.state.is_rollback());
         if !restored {
             for task in failures().filter(|task| !past.contains(&task.id)) {
                 self.failed.insert(task.id.clone(), task.clone());
